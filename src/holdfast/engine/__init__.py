@@ -1,0 +1,191 @@
+"""Engine: the async front of the use cases, one short method each.
+
+The use cases are plain functions over an open transaction, in the modules beside this one. This is
+the only place where async meets the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from holdfast.engine import claim as claiming
+from holdfast.engine import finish, inspect, operate
+from holdfast.engine import upkeep as keeping
+from holdfast.engine.claim import Claim, Claimed, Registered, Registering
+from holdfast.engine.finish import Answer, Reported
+from holdfast.engine.hub import POLL_SECONDS, Hub
+from holdfast.engine.trigger import NewRun, Triggered, trigger
+from holdfast.errors import HoldfastError, StoreUnavailable
+from holdfast.model.queue import Lane
+from holdfast.model.run import Run
+from holdfast.stores.base import Store
+from holdfast.stores.listing import Filters, Page
+
+__all__ = ["Claimed", "Engine", "Filters", "NewRun", "Page", "Registered", "Registering", "Triggered"]
+
+T = TypeVar("T")
+RETENTION_EVERY_SECONDS = 60.0
+
+
+class Engine:
+    """Use cases over one store. `retention_ms` None keeps finished runs for ever."""
+
+    def __init__(self, store: Store, *, lease_ms: int = 15_000, retention_ms: int | None = None) -> None:
+        self.store = store
+        self.lease_ms = lease_ms
+        self.retention_ms = retention_ms
+        self.hub = Hub()
+        self._lanes: dict[str, Lane | None] = {}
+        self._upkeep_passed: float | None = None
+        self._upkeep_trusted_from = 0.0
+        self._retention_at = 0.0
+        store.on_wake = self.hub.wake
+
+    # Runs
+
+    async def trigger(self, items: Sequence[NewRun]) -> list[Triggered | HoldfastError]:
+        return await self.store.write(trigger, items)
+
+    async def cancel(self, environment_id: str, run_id: str, reason: str = "Canceled by user") -> Run:
+        return await self._one(operate.cancel, operate.Cancel(environment_id, run_id, reason))
+
+    async def replay(self, environment_id: str, run_id: str, changes: Mapping[str, Any]) -> Triggered:
+        return await self._one(operate.replay, operate.Replay(environment_id, run_id, changes))
+
+    async def reschedule(self, environment_id: str, run_id: str, delay: Any) -> Run:
+        return await self._one(operate.reschedule, operate.Reschedule(environment_id, run_id, delay))
+
+    async def add_tags(self, environment_id: str, run_id: str, tags: Sequence[str]) -> int:
+        return await self._one(operate.add_tags, operate.AddTags(environment_id, run_id, tags))
+
+    async def change_metadata(self, change: operate.ChangeMetadata) -> dict[str, Any]:
+        return await self._one(operate.change_metadata, change)
+
+    # Reading
+
+    async def details(self, environment_id: str, run_id: str) -> inspect.RunDetails:
+        return await self.store.read(lambda tx: inspect.details(tx, environment_id, run_id))
+
+    async def run(self, environment_id: str, run_id: str) -> Run:
+        return await self.store.read(lambda tx: inspect.one_run(tx, environment_id, run_id))
+
+    async def page(
+        self, environment_id: str, filters: Filters, size: int, after: str | None, before: str | None
+    ) -> Page:
+        return await self.store.read(lambda tx: inspect.page(tx, environment_id, filters, size, after, before))
+
+    async def logs(self, environment_id: str, run_id: str, after: int, limit: int) -> list[dict[str, Any]]:
+        return await self.store.read(lambda tx: inspect.logs(tx, environment_id, run_id, after, limit))
+
+    async def finished(
+        self, environment_id: str, run_ids: Sequence[str], wait_ms: int = 0
+    ) -> tuple[list[Run], list[str]]:
+        """Those runs that have ended and the ids of the others; waits up to `wait_ms` for the first to end."""
+        deadline = time.monotonic() + wait_ms / 1_000
+        with self.hub.listen({f"run:{run_id}" for run_id in run_ids}) as listener:
+            while True:
+                ended, pending = await self.store.read(
+                    lambda tx: inspect.finished(tx, environment_id, run_ids)
+                )
+                left = deadline - time.monotonic()
+                if ended or not pending or left <= 0:
+                    return ended, pending
+                await listener.wait(left)
+
+    # Workers
+
+    async def register(self, item: Registering) -> Registered:
+        return await self._one(claiming.register, item)
+
+    async def renew(self, worker_id: str, environment_id: str) -> None:
+        await self._one(claiming.renew, (worker_id, environment_id, self.lease_ms))
+
+    async def claim(self, worker_id: str, environment_id: str, slots: int, wait_ms: int = 0) -> Claimed:
+        """Runs for a worker and cancelled ones to stop; waits up to `wait_ms` while there is neither."""
+        deadline = time.monotonic() + wait_ms / 1_000
+        topics = [f"worker:{worker_id}"]
+        if slots:
+            topics += [f"ready:{environment_id}", f"room:{environment_id}"]
+        with self.hub.listen(topics) as listener:
+            while True:
+                item = Claim(worker_id, environment_id, slots, self._lanes.get(worker_id))
+                claimed: Claimed = await self._one(claiming.claim, item)
+                self._lanes[worker_id] = claimed.after
+                left = deadline - time.monotonic()
+                if claimed.runs or claimed.cancelled or left <= 0:
+                    return claimed
+                if claimed.after is None or claimed.after == item.after:
+                    await listener.wait(left)
+
+    async def report(self, worker_id: str, environment_id: str, reports: Sequence[Mapping[str, Any]]) -> list[Answer]:
+        return await self.store.write(
+            finish.report, [Reported(worker_id, environment_id, said) for said in reports]
+        )
+
+    async def leave(self, worker_id: str, environment_id: str) -> None:
+        self._lanes.pop(worker_id, None)
+        await self._one(claiming.leave, (worker_id, environment_id))
+
+    # Upkeep
+
+    async def run_upkeep(self, stop: asyncio.Event) -> None:
+        """Passes over what is due until `stop`: when the next thing is due, when woken, at least once a second."""
+        with self.hub.listen({"upkeep"}) as listener:
+            while not stop.is_set():
+                delay = await self.upkeep()
+                if delay > 0:
+                    waiting: list[Awaitable[Any]] = [listener.wait(delay), stop.wait()]
+                    tasks = [asyncio.ensure_future(waited) for waited in waiting]
+                    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                    for task in pending:
+                        task.cancel()
+                    await asyncio.gather(*pending, return_exceptions=True)
+
+    async def upkeep(self) -> float:
+        """One pass; answers the seconds until the next one. A store that is away is tried again in a second."""
+        now = time.monotonic()
+        try:
+            [passed] = await self.store.write(keeping.upkeep, [keeping.Due(lose_workers=self._may_lose(now))])
+            if self.retention_ms is not None and now >= self._retention_at:
+                full = await self._retain(self.retention_ms)
+                self._retention_at = now + (0.0 if full else RETENTION_EVERY_SECONDS)
+        except StoreUnavailable:
+            return POLL_SECONDS
+        self._upkeep_passed = now
+        if passed.more:
+            return 0.0
+        if passed.next_due_at is None:
+            return POLL_SECONDS
+        store_now = await self._store_now()
+        return min(POLL_SECONDS, max(0.001, (passed.next_due_at - store_now) / 1_000))
+
+    def _may_lose(self, now: float) -> bool:
+        """Whether a worker's silence is its own.
+
+        While this server was down, frozen or without its store, nobody could renew: workers are given
+        one lease from then on before any is declared lost (invariant I14).
+        """
+        lease = self.lease_ms / 1_000
+        if self._upkeep_passed is None or now - self._upkeep_passed > POLL_SECONDS + lease / 3:
+            self._upkeep_trusted_from = now + lease
+        return now >= self._upkeep_trusted_from
+
+    async def _retain(self, keep_ms: int) -> bool:
+        environments = ("dev", "staging", "prod")
+        deleted = await self.store.write(
+            keeping.retain, [keeping.Retention(environment, keep_ms) for environment in environments]
+        )
+        return any(count == keeping.BATCH for count in deleted)
+
+    async def _store_now(self) -> int:
+        return await self.store.read(lambda tx: tx.now)
+
+    async def _one(self, use_case: Callable[..., Any], item: Any) -> Any:
+        """A use case for one item; an error in its place is raised."""
+        [answer] = await self.store.write(use_case, [item])
+        if isinstance(answer, HoldfastError):
+            raise answer
+        return answer

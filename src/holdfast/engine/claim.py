@@ -1,0 +1,272 @@
+"""Give runs to workers under the limits, and keep track of the workers themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+from holdfast.errors import HoldfastError, WorkerNotFound
+from holdfast.model import limits
+from holdfast.model.queue import Candidate, Lane, Room, choose
+from holdfast.model.retry import DEFAULT_POLICY
+from holdfast.model.run import Run, after_lost_worker, after_release, closed
+from holdfast.model.status import RunStatus
+from holdfast.model.task import QueueSpec, TaskSpec
+from holdfast.model.version import next_version, version_order
+from holdfast.stores.base import Tx, batch
+from holdfast.engine.trigger import load_specs
+
+# One claim looks at this many lanes, beginning where the last one ended, so that ten thousand
+# concurrency keys cost the same as a hundred and each gets its turn.
+LANES_PER_CLAIM = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Registering:
+    """A worker that says what it can run. `replaces` is a predecessor known to be dead."""
+
+    environment_id: str
+    name: str
+    fingerprint: str
+    tasks: Sequence[TaskSpec]
+    queues: Sequence[QueueSpec]
+    lease_ms: int
+    replaces: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    worker_id: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker with free places. `after` is where its last look at the lanes ended."""
+
+    worker_id: str
+    environment_id: str
+    slots: int
+    after: Lane | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Runs whose attempt has begun, cancelled runs to be stopped as (id, lease), and where to look next."""
+
+    runs: Sequence[Run]
+    cancelled: Sequence[tuple[str, int]]
+    after: Lane | None = None
+
+
+def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastError]:
+    """Makes a worker of each item, under a new version unless the code is that of the latest one.
+
+    Its tasks and queues become the environment's; runs that waited for such a task are put in the
+    queue by upkeep. Registering twice makes two workers; the first is lost when its lease ends.
+    """
+    answers: list[Registered | HoldfastError] = []
+    for item in items:
+        tx.do("lock_versions", id=item.environment_id)
+        version = _version(tx, item)
+        worker_id = tx.new_id("worker")
+        if item.replaces is not None:
+            lose_worker(tx, item.replaces)
+        for task in item.tasks:
+            spec = json.dumps(asdict(task))
+            tx.do("save_task", environment_id=item.environment_id, id=task.id, version=version, spec=spec)
+        for queue in item.queues:
+            tx.do(
+                "save_queue",
+                environment_id=item.environment_id,
+                name=queue.name,
+                concurrency_limit=queue.concurrency_limit,
+                per_key_limit=queue.per_key_limit,
+            )
+        tx.do(
+            "add_worker",
+            id=worker_id,
+            environment_id=item.environment_id,
+            name=item.name,
+            version=version,
+            tasks=batch(sorted({task.id for task in item.tasks})),
+            lease_until=tx.now + item.lease_ms,
+            now=tx.now,
+        )
+        tx.wake("upkeep")
+        answers.append(Registered(worker_id, version))
+    return answers
+
+
+def renew(tx: Tx, items: list[tuple[str, str, int]]) -> list[None | HoldfastError]:
+    """Keeps workers alive: (worker id, environment, lease_ms). One that was declared lost is told so."""
+    answers: list[None | HoldfastError] = []
+    for worker_id, environment_id, lease_ms in items:
+        row = tx.one("worker", id=worker_id)
+        if row is None or row["environment_id"] != environment_id:
+            answers.append(WorkerNotFound(worker_id))
+        else:
+            tx.do("renew_worker", id=worker_id, lease_until=tx.now + lease_ms)
+            answers.append(None)
+    return answers
+
+
+def claim(tx: Tx, items: list[Claim]) -> list[Claimed | HoldfastError]:
+    """Begins attempts of queued runs, by priority and then by age, at most `slots` for each worker.
+
+    Each run is EXECUTING afterwards, its attempt is counted and its lease is new. Queues, keys and
+    environments at their limit give none. Claiming twice gives different runs.
+    """
+    cancelled: dict[str, list[tuple[str, int]]] = {}
+    for row in tx.all("cancelled_of_workers", ids=batch(sorted({item.worker_id for item in items}))):
+        cancelled.setdefault(row["worker_id"], []).append((row["id"], row["lease"]))
+    answers: list[Claimed | HoldfastError] = []
+    # One environment after another in one order, so that two servers never wait for each other.
+    order = sorted(range(len(items)), key=lambda index: (items[index].environment_id, index))
+    found: dict[int, Claimed | HoldfastError] = {}
+    rooms: dict[str, Room] = {}
+    for index in order:
+        item = items[index]
+        worker = tx.one("worker", id=item.worker_id)
+        if worker is None or worker["environment_id"] != item.environment_id:
+            found[index] = WorkerNotFound(item.worker_id)
+            continue
+        own = cancelled.get(item.worker_id, [])
+        if item.slots == 0:
+            found[index] = Claimed((), own, item.after)
+            continue
+        if item.environment_id not in rooms:
+            rooms[item.environment_id] = _room(tx, item.environment_id)
+        runs, after = _start(tx, item, _tasks(worker["tasks"]), worker["version"], rooms[item.environment_id])
+        found[index] = Claimed(runs, own, after)
+    answers.extend(found[index] for index in range(len(items)))
+    return answers
+
+
+def leave(tx: Tx, items: list[tuple[str, str]]) -> list[None | HoldfastError]:
+    """Workers that shut down: what they still hold returns to the queue, and they are forgotten."""
+    answers: list[None | HoldfastError] = []
+    for worker_id, environment_id in items:
+        row = tx.one("worker", id=worker_id)
+        if row is None or row["environment_id"] != environment_id:
+            answers.append(WorkerNotFound(worker_id))
+            continue
+        _give_back(tx, worker_id, lost=False)
+        tx.do("remove_worker", id=worker_id)
+        answers.append(None)
+    return answers
+
+
+def lose_worker(tx: Tx, worker_id: str) -> None:
+    """A worker that is dead or silent: its runs return as `after_lost_worker` decides."""
+    _give_back(tx, worker_id, lost=True)
+    tx.do("remove_worker", id=worker_id)
+
+
+def _give_back(tx: Tx, worker_id: str, lost: bool) -> None:
+    held = tx.runs("runs_of_worker", worker_id=worker_id, limit=limits.MAX_SLOTS * 2)
+    after, attempts = [], []
+    for run in held:
+        if run.status is RunStatus.CANCELLED:
+            after.append(closed(run, tx.now))
+            continue
+        changed, attempt = after_lost_worker(run, tx.now) if lost else after_release(run, tx.now, started=True)
+        after.append(changed)
+        if attempt is not None:
+            attempts.append(attempt)
+    tx.add_attempts(attempts)
+    tx.save_runs({run.id: run for run in held}, after)
+    for run in after:
+        tx.wake(f"ready:{run.environment_id}" if run.status is RunStatus.QUEUED else f"run:{run.id}")
+
+
+def _room(tx: Tx, environment_id: str) -> Room:
+    row = tx.one("lock_environment", id=environment_id)
+    limit = row["concurrency_limit"] if row and not row["paused"] else 0
+    queues = [
+        QueueSpec(row["name"], row["concurrency_limit"], row["per_key_limit"], bool(row["paused"]))
+        for row in tx.all("queues", environment_id=environment_id)
+    ]
+    held = tx.all("held", environment_id=environment_id)
+    return Room.of(limit, queues, ((row["queue"], row["concurrency_key"], row["held"]) for row in held))
+
+
+def _start(tx: Tx, item: Claim, tasks: frozenset[str], version: str, room: Room) -> tuple[list[Run], Lane | None]:
+    slots = min(item.slots, room.environment_limit - room.held_total)
+    if slots <= 0:
+        return [], item.after
+    lanes, after = _lanes(tx, item)
+    wanted = []
+    for lane in lanes:
+        if lane.task not in tasks:
+            continue
+        if room.free(lane.queue, lane.concurrency_key):
+            wanted.append([lane.task, lane.queue, lane.concurrency_key])
+    if not wanted:
+        return [], after
+    # With many lanes each gives a share, twice over for those that have less; the worker comes again for the rest.
+    limit = min(slots, -(-2 * slots // len(wanted)))
+    rows = tx.all(
+        "ready_runs", lanes=batch(wanted), environment_id=item.environment_id, version=version, limit=limit
+    )
+    candidates = [Candidate(row["score"], row["id"], row["queue"], row["concurrency_key"]) for row in rows]
+    chosen = choose(candidates, room, slots)
+    if not chosen:
+        return [], after
+    specs = load_specs(tx, item.environment_id, {lane.task for lane in lanes})
+    return _begin(tx, item, version, chosen, specs), after
+
+
+def _begin(tx: Tx, item: Claim, version: str, chosen: list[str], specs: dict[str, TaskSpec]) -> list[Run]:
+    # A run that was triggered before its task was registered learns the task's limits here.
+    started = tx.runs(
+        "start_runs", starts=batch(chosen), worker_id=item.worker_id, version=version, now=tx.now,
+        policies=batch([[name, spec.retry.max_attempts, spec.max_duration] for name, spec in specs.items()]),
+        max_attempts=DEFAULT_POLICY.max_attempts,
+    )
+    place = {run_id: index for index, run_id in enumerate(chosen)}
+    return sorted(started, key=lambda run: place[run.id])
+
+
+def _lanes(tx: Tx, item: Claim) -> tuple[list[Lane], Lane | None]:
+    """Lanes to look at, and where the next claim goes on; None when all were seen."""
+    lanes = _lanes_after(tx, item, item.after or Lane("", "", ""))
+    if len(lanes) == LANES_PER_CLAIM:
+        return lanes, lanes[-1]
+    if item.after is not None:  # the end was reached: go on at the front
+        front = _lanes_after(tx, item, Lane("", "", ""))
+        lanes = list(dict.fromkeys([*lanes, *front]))
+    return lanes, None
+
+
+def _lanes_after(tx: Tx, item: Claim, start: Lane) -> list[Lane]:
+    rows = tx.all(
+        "lanes",
+        environment_id=item.environment_id,
+        task=start.task,
+        queue=start.queue,
+        concurrency_key=start.concurrency_key,
+        limit=LANES_PER_CLAIM,
+    )
+    return [Lane(row["task"], row["queue"], row["concurrency_key"]) for row in rows]
+
+
+@lru_cache(maxsize=256)
+def _tasks(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
+
+
+def _version(tx: Tx, item: Registering) -> str:
+    """The latest version if its code is the same, else a new one."""
+    rows = tx.all("latest_versions", environment_id=item.environment_id)
+    rows.sort(key=lambda row: version_order(row["version"]), reverse=True)
+    specs = sorted((asdict(task) for task in item.tasks), key=lambda task: str(task["id"]))
+    mark = hashlib.sha256(f"{item.fingerprint}\n{json.dumps(specs)}".encode()).hexdigest()
+    if rows and rows[0]["fingerprint"] == mark:
+        return str(rows[0]["version"])
+    version = next_version(rows[0]["version"] if rows else None, tx.now)
+    tx.do("add_version", environment_id=item.environment_id, version=version, fingerprint=mark, now=tx.now)
+    return version

@@ -1,0 +1,78 @@
+"""Reading: a run with what belongs to it, pages of runs, logs, and who has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.errors import InvalidRequest, RunNotFound
+from holdfast.model.run import Attempt, Run, current_attempt
+from holdfast.model.status import FINAL, RunStatus
+from holdfast.stores.base import Tx, batch
+from holdfast.stores.listing import Filters, Page, list_runs
+
+MAX_CHILDREN = 1_000  # shown with their parent; a list filtered by parent has all of them
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """A run with its attempts, oldest first, and its relations; `children` are the first thousand."""
+
+    run: Run
+    attempts: Sequence[Attempt]
+    root: Run | None
+    parent: Run | None
+    children: Sequence[Run]
+
+
+def details(tx: Tx, environment_id: str, run_id: str) -> RunDetails:
+    """Raises RunNotFound for a run that does not exist in this environment."""
+    run = one_run(tx, environment_id, run_id)
+    attempts = tx.attempts(run_id)
+    if current := current_attempt(run):
+        attempts.append(current)
+    wanted = sorted({other for other in (run.root_id, run.parent_id) if other})
+    related = {other.id: other for other in tx.runs("runs_by_id", ids=batch(wanted))} if wanted else {}
+    return RunDetails(
+        run,
+        attempts,
+        related.get(run.root_id or ""),
+        related.get(run.parent_id or ""),
+        tx.runs("children", parent_id=run_id, limit=MAX_CHILDREN),
+    )
+
+
+def one_run(tx: Tx, environment_id: str, run_id: str) -> Run:
+    """Raises RunNotFound for a run that does not exist in this environment."""
+    runs = tx.runs("run", id=run_id, environment_id=environment_id)
+    if not runs:
+        raise RunNotFound(run_id)
+    return runs[0]
+
+
+def page(
+    tx: Tx, environment_id: str, filters: Filters, size: int, after: str | None = None, before: str | None = None
+) -> Page:
+    """One page of runs. Raises InvalidRequest for a cursor that is no run of this environment."""
+    for name, cursor in (("page[after]", after), ("page[before]", before)):
+        if cursor is not None and not tx.runs("run", id=cursor, environment_id=environment_id):
+            raise InvalidRequest(f"{name} is not a run of this environment: begin again at the first page", name)
+    return list_runs(tx, environment_id, filters, size, after, before)
+
+
+def finished(tx: Tx, environment_id: str, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]:
+    """Those of the runs that have ended, and the ids of the others. Raises RunNotFound."""
+    states: dict[str, Any] = {row["id"]: row for row in tx.all("run_states", ids=batch(run_ids))}
+    for run_id in run_ids:
+        if run_id not in states or states[run_id]["environment_id"] != environment_id:
+            raise RunNotFound(run_id)
+    ended = [run_id for run_id in run_ids if RunStatus(states[run_id]["status"]) in FINAL]
+    pending = [run_id for run_id in run_ids if RunStatus(states[run_id]["status"]) not in FINAL]
+    return (tx.runs("runs_by_id", ids=batch(ended)) if ended else []), pending
+
+
+def logs(tx: Tx, environment_id: str, run_id: str, after: int, limit: int) -> list[dict[str, Any]]:
+    """What a run logged: id, attempt, at (epoch ms), level, logger, message. Raises RunNotFound."""
+    one_run(tx, environment_id, run_id)
+    return tx.all("logs", run_id=run_id, after=after, limit=limit)

@@ -1,0 +1,127 @@
+"""Everything that happens because time passed: delays, ttl, retries, closing, lost workers, retention.
+
+Each is a row with a due time. Any server may run upkeep; two of them do no harm, because every write
+is guarded by the lease it was decided on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from holdfast.engine.claim import lose_worker
+from holdfast.engine.trigger import load_specs
+from holdfast.model.ids import base36
+from holdfast.model.run import Run, closed, enqueued, expired, moved
+from holdfast.model.status import RunStatus
+from holdfast.stores.base import Tx
+
+S = RunStatus
+BATCH = 500
+PARKED_BATCH = 200  # engine-semantics, rule R108
+REQUESTS_KEPT_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A pass over what is due. Workers are declared lost only when `lose_workers` says so."""
+
+    lose_workers: bool = True
+    limit: int = BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What a pass did: how many rows it moved, and when the next one is due (epoch ms)."""
+
+    moved: int
+    more: bool
+    next_due_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Finished runs older than this are deleted."""
+
+    environment_id: str
+    keep_ms: int
+    limit: int = BATCH
+
+
+def upkeep(tx: Tx, items: list[Due]) -> list[Passed]:
+    """Moves what is due, in one batch."""
+    return [_pass(tx, item) for item in items]
+
+
+def retain(tx: Tx, items: list[Retention]) -> list[int]:
+    """Deletes a batch of finished runs that are older than their retention; answers how many.
+
+    Ids sort by creation, so only runs made before the limit are looked at, oldest first.
+    """
+    deleted = []
+    for item in items:
+        before = tx.now - item.keep_ms
+        gone = tx.ids(
+            "delete_finished",
+            environment_id=item.environment_id,
+            before=before,
+            id_before=f"run_{base36(max(0, before), 9)}",
+            limit=item.limit,
+        )
+        tx.do("delete_requests", before=tx.now - REQUESTS_KEPT_MS, limit=item.limit)
+        deleted.append(len(gone))
+    return deleted
+
+
+def _pass(tx: Tx, item: Due) -> Passed:
+    due = tx.runs("due_runs", now=tx.now, limit=item.limit)
+    parked = tx.runs("parked_runs", limit=PARKED_BATCH)
+    lost = tx.ids("lost_workers", before=tx.now, limit=10) if item.lose_workers else []
+    registered = _registered(tx, due)
+    before = {run.id: run for run in [*due, *parked]}
+    after = {run.id: _due(run, tx.now, (run.environment_id, run.task) in registered) for run in due}
+    after |= {run.id: enqueued(run, tx.now) for run in parked}
+    saved = tx.save_runs(before, after.values())
+    for worker_id in lost:
+        lose_worker(tx, worker_id)
+    for run_id in saved:
+        _wake(tx, after[run_id])
+    more = len(due) == item.limit or len(parked) == PARKED_BATCH or len(lost) == 10
+    return Passed(len(saved) + len(lost), more, _next_due(tx))
+
+
+def _due(run: Run, now: int, registered: bool) -> Run:
+    """What becomes of a run whose time has come."""
+    match run.status:
+        case S.DELAYED if registered:
+            return enqueued(run, now)
+        case S.DELAYED:
+            return moved(run, S.WAITING_FOR_DEPLOY, now, due_at=None)
+        case S.QUEUED:
+            # A started run that was given back keeps no ttl (rule R20); only a first wait can expire.
+            return expired(run, now) if run.starts == 0 else replace(run, lease=run.lease + 1, due_at=None)
+        case S.REATTEMPTING:
+            return moved(run, S.QUEUED, now, due_at=None)  # at its old place (rule R26)
+        case S.CANCELLED:
+            return closed(run, now)
+        case _:
+            return replace(run, lease=run.lease + 1, due_at=None)
+
+
+def _registered(tx: Tx, runs: list[Run]) -> set[tuple[str, str]]:
+    tasks: dict[str, set[str]] = {}
+    for run in runs:
+        if run.status is S.DELAYED:
+            tasks.setdefault(run.environment_id, set()).add(run.task)
+    return {(env, task) for env, names in tasks.items() for task in load_specs(tx, env, names)}
+
+
+def _next_due(tx: Tx) -> int | None:
+    rows = [tx.one("next_due"), tx.one("next_worker_lease")]
+    return min((row["at"] for row in rows if row and row["at"] is not None), default=None)
+
+
+def _wake(tx: Tx, run: Run) -> None:
+    if run.status is S.QUEUED:
+        tx.wake(f"ready:{run.environment_id}")
+    elif run.is_final:
+        tx.wake(f"run:{run.id}")

@@ -1,0 +1,27 @@
+"""The numbers that bound what comes from outside. Sizes in bytes of UTF-8, lengths in characters."""
+
+MAX_PAYLOAD = 3 * 1024 * 1024
+MAX_OUTPUT = 10 * 1024 * 1024
+MAX_METADATA = 256 * 1024
+MAX_DEPTH = 100  # nesting of any JSON that comes in
+MAX_INTEGER_DIGITS = 1_000
+MAX_TAGS = 10
+MAX_TAG = 128
+MAX_TASK_ID = 128
+MAX_QUEUE_NAME = 128
+MAX_CONCURRENCY_KEY = 128
+MAX_IDEMPOTENCY_KEY = 2_048
+MAX_DURATION_TEXT = 100
+MAX_BATCH = 1_000
+MAX_BATCH_BYTES = 64 * 1024 * 1024
+MAX_PAGE = 100
+DEFAULT_PAGE = 25
+MAX_ATTEMPTS = 250
+MAX_LOSSES = 10
+MIN_MAX_DURATION = 5  # seconds
+NO_MAX_DURATION = 2_147_483_647  # seconds; stands for "no limit"
+MAX_LOG_MESSAGE = 16 * 1024
+MAX_LOGS_PER_RUN = 10_000
+MAX_REPORTS = 2_000
+MAX_SLOTS = 10_000  # of one worker
+MAX_TASKS = 5_000  # of one registration

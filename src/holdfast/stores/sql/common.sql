@@ -1,0 +1,128 @@
+-- Statements whose text is the same in both databases.
+
+-- name: environment
+-- One environment.
+select id, concurrency_limit, paused from environments where id = :id
+
+-- name: set_environment
+-- Changes an environment's limit and whether it is paused. Returns its id.
+update environments set concurrency_limit = :concurrency_limit, paused = :paused where id = :id returning id
+
+-- name: run
+-- One run of an environment.
+select runs.* from runs where id = :id and environment_id = :environment_id
+
+-- name: children
+-- The first :limit children of a run, oldest first.
+select runs.* from runs where parent_id = :parent_id order by id limit :limit
+
+-- name: attempts
+-- The earlier attempts of a run, oldest first; the last one is in the run itself.
+select id, run_id, number, status, started_at, completed_at, error
+  from attempts where run_id = :run_id order by id
+
+-- name: held
+-- How many runs of each queue and key hold a slot of an environment now.
+select queue, concurrency_key, count(*) as held
+  from runs
+ where worker_id is not null and environment_id = :environment_id
+   and status in ('EXECUTING', 'REATTEMPTING')
+ group by queue, concurrency_key
+
+-- name: queues
+-- The queues of an environment that were declared.
+select name, concurrency_limit, per_key_limit, paused from queues where environment_id = :environment_id
+
+-- name: set_queue_paused
+-- Pauses or resumes a queue, declared or not.
+insert into queues (environment_id, name, paused) values (:environment_id, :name, :paused)
+    on conflict (environment_id, name) do update set paused = excluded.paused
+
+-- name: worker
+-- One worker.
+select id, environment_id, version, tasks, lease_until from workers where id = :id
+
+-- name: add_worker
+-- A worker that registers.
+insert into workers (id, environment_id, name, version, tasks, lease_until, created_at)
+values (:id, :environment_id, :name, :version, :tasks, :lease_until, :now)
+
+-- name: renew_worker
+-- Renews a worker's lease; returns its id unless it was declared lost.
+update workers set lease_until = :lease_until where id = :id returning id
+
+-- name: remove_worker
+-- Forgets a worker. Its runs must have been given back in the same transaction.
+delete from workers where id = :id returning id
+
+-- name: next_worker_lease
+-- When the next worker is lost unless it renews.
+select min(lease_until) as at from workers
+
+-- name: next_due
+-- When upkeep has to look at a run next.
+select min(due_at) as at from runs where due_at is not null
+
+-- name: latest_versions
+-- The versions of an environment that were made last, newest first.
+select version, fingerprint from versions
+ where environment_id = :environment_id order by created_at desc, length(version) desc, version desc limit 20
+
+-- name: version
+-- Whether a version exists.
+select version from versions where environment_id = :environment_id and version = :version
+
+-- name: add_version
+-- A new version.
+insert into versions (environment_id, version, fingerprint, created_at)
+values (:environment_id, :version, :fingerprint, :now)
+
+-- name: save_task
+-- Declares a task; the newest registration wins.
+insert into tasks (environment_id, id, version, spec) values (:environment_id, :id, :version, :spec)
+    on conflict (environment_id, id) do update set version = excluded.version, spec = excluded.spec
+
+-- name: save_queue
+-- Declares a queue's limits; whether it is paused stays.
+insert into queues (environment_id, name, concurrency_limit, per_key_limit)
+values (:environment_id, :name, :concurrency_limit, :per_key_limit)
+    on conflict (environment_id, name)
+    do update set concurrency_limit = excluded.concurrency_limit, per_key_limit = excluded.per_key_limit
+
+-- name: request
+-- The answer that a request key got.
+select answer from requests where environment_id = :environment_id and key = :key
+
+-- name: add_request
+-- Remembers an answer.
+insert into requests (environment_id, key, answer, created_at) values (:environment_id, :key, :answer, :now)
+
+-- name: logs
+-- What a run logged, oldest first, after the id :after.
+select id, attempt, at, level, logger, message from logs
+ where run_id = :run_id and id > :after order by id limit :limit
+
+-- name: count_logs
+-- How many records a run has logged, counted up to :limit.
+select count(*) as records from (select 1 from logs where run_id = :run_id limit :limit) as counted
+
+-- name: release_key
+-- Gives an idempotency key back. Returns the run that held it.
+delete from idempotency_keys
+ where environment_id = :environment_id and task = :task and key = :key returning run_id
+
+-- name: stuck_runs
+-- The audit of invariant I11: unfinished runs without exactly one reason to move. Returns none in a sound store.
+select runs.id, runs.status
+  from runs left join workers on workers.id = runs.worker_id
+ where runs.finished_at is null
+   and not (
+        (runs.status = 'QUEUED' and runs.worker_id is null)
+     or (runs.status = 'DELAYED' and runs.due_at is not null and runs.worker_id is null)
+     or (runs.status = 'WAITING_FOR_DEPLOY' and runs.worker_id is null)
+     or (runs.status = 'EXECUTING' and workers.id is not null and runs.due_at is null)
+     or (runs.status = 'REATTEMPTING'
+         and (runs.due_at is not null) <> (workers.id is not null)
+         and (runs.worker_id is null) = (workers.id is null))
+     or (runs.status = 'CANCELLED' and runs.due_at is not null))
+ order by runs.id limit 100

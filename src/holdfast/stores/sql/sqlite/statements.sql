@@ -1,0 +1,208 @@
+-- Statements that take a batch as one JSON parameter, or lock: SQLite.
+-- A batch is a JSON list of lists; each statement says what stands at which place.
+
+-- name: lock_environment
+-- Serialises claims of one environment: here the only writer does.
+select id, concurrency_limit, paused from environments where id = :id
+
+-- name: lock_keys
+-- Serialises triggers with the same idempotency key: here the only writer does. :keys are [environment, task, key].
+select 1 as locked where :keys is null
+
+-- name: lock_versions
+-- Serialises registrations of one environment: here the only writer does.
+select 1 as locked where :id is null
+
+-- name: add_runs
+-- Adds runs. :runs are all columns in the table's order.
+insert into runs
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+       value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14,
+       value ->> 15, value ->> 16, value ->> 17, value ->> 18, value ->> 19, value ->> 20, value ->> 21,
+       value ->> 22, value ->> 23, value ->> 24, value ->> 25, value ->> 26, value ->> 27, value ->> 28,
+       value ->> 29, value ->> 30, value ->> 31, value ->> 32, value ->> 33, value ->> 34, value ->> 35,
+       value ->> 36, value ->> 37, value ->> 38
+  from json_each(:runs)
+
+-- name: runs_for_update
+-- Runs by id, locked in order of id until the commit. :ids are run ids.
+select runs.* from runs where id in (select value from json_each(:ids)) order by id
+
+-- name: runs_by_id
+-- Runs by id. :ids are run ids.
+select runs.* from runs where id in (select value from json_each(:ids)) order by id
+
+-- name: run_states
+-- Whether runs are final, for those who wait. :ids are run ids.
+select id, environment_id, status from runs where id in (select value from json_each(:ids))
+
+-- name: active_children
+-- The children of :ids that have not ended, locked in order of id.
+select runs.* from runs
+ where parent_id in (select value from json_each(:ids)) and finished_at is null and status <> 'CANCELLED'
+ order by id
+
+-- name: save_runs
+-- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
+-- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output].
+-- A run whose lease has moved on stays as it is and is missing from the result.
+with c as materialized (select value as v from json_each(:changes))
+update runs
+   set status = c.v ->> 2, lease = c.v ->> 3, score = c.v ->> 4, attempt = c.v ->> 5, losses = c.v ->> 6,
+       alone = c.v ->> 7, worker_id = c.v ->> 8, due_at = c.v ->> 9, delayed_until = c.v ->> 10,
+       updated_at = c.v ->> 11, finished_at = c.v ->> 12, attempt_started_at = c.v ->> 13, error = c.v ->> 14,
+       output = c.v ->> 15
+  from c
+ where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1
+returning runs.id
+
+-- name: lanes
+-- The lanes of an environment that have a queued run: at most :limit, in the order of their names after
+-- (:task, :queue, :concurrency_key). Jumps from lane to lane along runs_ready.
+with recursive lane (task, queue, concurrency_key) as (
+    select * from (
+        select task, queue, concurrency_key from runs
+         where status = 'QUEUED' and environment_id = :environment_id
+           and (task, queue, concurrency_key) > (:task, :queue, :concurrency_key)
+         order by task, queue, concurrency_key limit 1)
+    union all
+    select next.task, next.queue, next.concurrency_key
+      from lane join runs as next on next.rowid = (
+        select rowid from runs
+         where status = 'QUEUED' and environment_id = :environment_id
+           and (runs.task, runs.queue, runs.concurrency_key) > (lane.task, lane.queue, lane.concurrency_key)
+         order by runs.task, runs.queue, runs.concurrency_key limit 1)
+     limit :limit
+)
+select task, queue, concurrency_key from lane
+
+-- name: ready_runs
+-- The first :limit runs of each lane. :lanes are [task, queue, concurrency key]; runs that are locked to another
+-- version than :version are passed over.
+select runs.id, runs.score, runs.queue, runs.concurrency_key
+  from json_each(:lanes) as lane join runs on runs.rowid in (
+    select ready.rowid from runs as ready
+     where ready.status = 'QUEUED' and ready.environment_id = :environment_id
+       and ready.task = lane.value ->> 0 and ready.queue = lane.value ->> 1
+       and ready.concurrency_key = lane.value ->> 2
+       and (ready.version_lock is null or ready.version_lock = :version)
+     order by ready.score, ready.id limit :limit)
+
+-- name: start_runs
+-- Begins an attempt of each run. :starts are run ids. :policies are [task, max_attempts, max_duration] for runs that
+-- were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
+-- still queued.
+with c as materialized (select value as id from json_each(:starts)),
+     p as materialized (select value ->> 0 as task, value ->> 1 as attempts, value ->> 2 as duration
+                          from json_each(:policies))
+update runs
+   set status = 'EXECUTING', lease = runs.lease + 1, worker_id = :worker_id, version = :version,
+       attempt = runs.attempt + 1, starts = runs.starts + 1, due_at = null,
+       max_attempts = coalesce(runs.max_attempts, (select p.attempts from p where p.task = runs.task), :max_attempts),
+       max_duration = coalesce(runs.max_duration, (select p.duration from p where p.task = runs.task)),
+       updated_at = :now, attempt_started_at = :now, started_at = coalesce(runs.started_at, :now)
+  from c
+ where runs.id = c.id and runs.status = 'QUEUED'
+returning *
+
+-- name: finish_runs
+-- Ends runs that succeeded. :outcomes are [id, lease, output]. Returns the runs whose lease was still held.
+with c as materialized (select value as v from json_each(:outcomes))
+update runs
+   set status = 'COMPLETED_SUCCESSFULLY', lease = runs.lease + 1, worker_id = null, output = c.v ->> 2,
+       updated_at = :now, finished_at = :now
+  from c
+ where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1 and runs.status = 'EXECUTING' and runs.worker_id = :worker_id
+returning runs.id
+
+-- name: next_attempts
+-- Begins the next attempt of runs whose worker slept the delay. :starts are [id, lease].
+with c as materialized (select value as v from json_each(:starts))
+update runs
+   set status = 'EXECUTING', lease = runs.lease + 1, attempt = runs.attempt + 1, starts = runs.starts + 1,
+       updated_at = :now, attempt_started_at = :now
+  from c
+ where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1 and runs.status = 'REATTEMPTING'
+   and runs.worker_id = :worker_id
+returning runs.id, runs.lease, runs.attempt
+
+-- name: save_metadata
+-- Writes metadata and tags of runs. :changes are [id, metadata, tags].
+with c as materialized (select value as v from json_each(:changes))
+update runs set metadata = c.v ->> 1, tags = c.v ->> 2, updated_at = :now
+  from c where runs.id = c.v ->> 0
+
+-- name: add_attempts
+-- Keeps attempts that are followed by another one. :attempts are [id, run_id, number, status, started_at,
+-- completed_at, error].
+insert into attempts (id, run_id, number, status, started_at, completed_at, error)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+  from json_each(:attempts) where true
+    on conflict (id) do nothing
+
+-- name: add_tags
+-- Tags runs. :tags are [environment_id, tag, run_id].
+insert into run_tags (environment_id, tag, run_id)
+select value ->> 0, value ->> 1, value ->> 2 from json_each(:tags) where true
+    on conflict (environment_id, tag, run_id) do nothing
+
+-- name: keys
+-- Who holds idempotency keys. :keys are [environment_id, task, key].
+select k.environment_id, k.task, k.key, k.run_id, k.expires_at, runs.status
+  from json_each(:keys) as c
+  join idempotency_keys as k
+    on k.environment_id = c.value ->> 0 and k.task = c.value ->> 1 and k.key = c.value ->> 2
+  join runs on runs.id = k.run_id
+
+-- name: save_keys
+-- Gives idempotency keys to runs. :keys are [environment_id, task, key, run_id, expires_at].
+insert into idempotency_keys (environment_id, task, key, run_id, expires_at)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 from json_each(:keys) where true
+    on conflict (environment_id, task, key)
+    do update set run_id = excluded.run_id, expires_at = excluded.expires_at
+
+-- name: task_specs
+-- What workers registered about tasks. :ids are task ids.
+select id, spec from tasks
+ where environment_id = :environment_id and id in (select value from json_each(:ids))
+
+-- name: due_runs
+-- Runs whose time has come, the most overdue first.
+select runs.* from runs where due_at <= :now order by due_at limit :limit
+
+-- name: parked_runs
+-- Runs that waited for a version with their task, which has come; oldest first.
+select runs.* from runs
+ where status = 'WAITING_FOR_DEPLOY'
+   and exists (select 1 from tasks where tasks.environment_id = runs.environment_id and tasks.id = runs.task)
+ order by environment_id, task, id limit :limit
+
+-- name: lost_workers
+-- Workers whose lease is over, the most overdue first.
+select id from workers where lease_until < :before order by lease_until limit :limit
+
+-- name: runs_of_worker
+-- What a worker holds, locked in order of id: at most :limit runs.
+select runs.* from runs where worker_id = :worker_id order by id limit :limit
+
+-- name: cancelled_of_workers
+-- Cancelled runs whose process is still to be stopped. :ids are worker ids.
+select worker_id, id, lease from runs
+ where worker_id in (select value from json_each(:ids)) and status = 'CANCELLED'
+
+-- name: add_logs
+-- Keeps log records. :logs are [run_id, attempt, at, level, logger, message].
+insert into logs (run_id, attempt, at, level, logger, message)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 from json_each(:logs)
+
+-- name: delete_finished
+-- Retention: deletes at most :limit runs that finished before :before. Returns their ids.
+delete from runs where id in (
+    select id from runs where environment_id = :environment_id and id < :id_before and finished_at < :before
+     order by id limit :limit)
+returning id
+
+-- name: delete_requests
+-- Forgets at most :limit request keys from before :before.
+delete from requests where (environment_id, key) in (
+    select environment_id, key from requests where created_at < :before limit :limit)

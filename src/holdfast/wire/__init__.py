@@ -1,0 +1,1 @@
+"""Shapes that cross HTTP, and the one JSON codec. Server, client and worker share them."""

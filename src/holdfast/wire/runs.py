@@ -1,0 +1,186 @@
+"""Runs on the wire: the run structure, and the bodies of the routes about runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from holdfast.model.run import Attempt, Run
+from holdfast.model.status import RunStatus
+
+Text = Annotated[str, Field(max_length=4_096)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class QueueName(TypedDict):
+    name: Annotated[str, Field(max_length=128)]
+
+
+class TriggerOptions(TypedDict, total=False):
+    """Options of a trigger, as the wire contract names them; unknown ones are ignored."""
+
+    queue: QueueName
+    concurrencyKey: Text | int
+    delay: Text
+    ttl: Text | Annotated[int, Field(ge=-(10**12), le=10**12)]
+    idempotencyKey: Annotated[str, Field(max_length=2_048)]
+    idempotencyKeyTTL: Text
+    machine: Text
+    maxAttempts: Annotated[int, Field(ge=1, le=250)]
+    maxDuration: Annotated[Number, Field(ge=0)]
+    metadata: Any
+    payloadType: Text
+    tags: Text | list[str]
+    test: bool
+    priority: Annotated[Number, Field(ge=-(10**9), le=10**9)]
+    parentRunId: Text
+    lockToVersion: Text
+
+
+class TriggerBody(TypedDict):
+    payload: NotRequired[Any]
+    options: NotRequired[TriggerOptions | None]
+
+
+class BatchItem(TypedDict):
+    task: Annotated[str, Field(min_length=1, max_length=128)]
+    payload: NotRequired[Any]
+    options: NotRequired[TriggerOptions | None]
+
+
+class BatchBody(TypedDict):
+    """`items` may be 1 to 1,000; `parentRunId` applies to each."""
+
+    items: list[BatchItem]
+
+
+class ReplayBody(TypedDict, total=False):
+    """What a replay changes of the run it repeats. Unknown keys are refused (the wire contract, 4.9)."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # read by pydantic, no field
+
+    payload: Any
+    payloadType: Text
+    metadata: dict[str, Any]
+    tags: Text | list[str]
+    queue: Annotated[str, Field(max_length=128)]
+    concurrencyKey: Text | int
+    machine: Text
+    version: Text
+    region: Text
+    delay: Text
+    ttl: Text | int
+    idempotencyKey: Annotated[str, Field(max_length=2_048)]
+    idempotencyKeyTTL: Text
+    maxAttempts: Annotated[int, Field(ge=1, le=250)]
+    maxDuration: Annotated[Number, Field(ge=0)]
+    priority: Annotated[Number, Field(ge=-(10**9), le=10**9)]
+
+
+class RescheduleBody(TypedDict):
+    delay: Text
+
+
+class TagsBody(TypedDict):
+    tags: Text | list[str]
+
+
+class MetadataBody(TypedDict, total=False):
+    metadata: dict[str, Any]
+    operations: list[dict[str, Any]]
+    parentOperations: list[dict[str, Any]]
+    rootOperations: list[dict[str, Any]]
+
+
+class ResultsBody(TypedDict):
+    """Wait for several runs at once; see `POST /api/v1/runs/results`."""
+
+    runs: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=1_000)]
+    waitMs: NotRequired[Annotated[int, Field(ge=0, le=30_000)]]
+
+
+TRIGGER: TypeAdapter[TriggerBody] = TypeAdapter(TriggerBody)
+BATCH: TypeAdapter[BatchBody] = TypeAdapter(BatchBody)
+REPLAY: TypeAdapter[ReplayBody] = TypeAdapter(ReplayBody)
+RESCHEDULE: TypeAdapter[RescheduleBody] = TypeAdapter(RescheduleBody)
+TAGS: TypeAdapter[TagsBody] = TypeAdapter(TagsBody)
+METADATA: TypeAdapter[MetadataBody] = TypeAdapter(MetadataBody)
+RESULTS: TypeAdapter[ResultsBody] = TypeAdapter(ResultsBody)
+
+
+def moment(ms: int | None) -> str | None:
+    """An epoch millisecond in ISO 8601, UTC, such as "2026-11-24T02:00:00.000Z"."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def list_item(run: Run) -> dict[str, Any]:
+    """A run in a list: the run structure without payload, output, relations and attempts."""
+    return {
+        "id": run.id,
+        "status": run.status,
+        "taskIdentifier": run.task,
+        "version": run.version,
+        "createdAt": moment(run.created_at),
+        "updatedAt": moment(run.updated_at),
+        "startedAt": moment(run.started_at),
+        "finishedAt": moment(run.finished_at),
+        "isTest": run.is_test,
+        "tags": json.loads(run.tags),
+        "metadata": json.loads(run.metadata),
+    }
+
+
+def full_run(
+    run: Run,
+    attempts: Sequence[Attempt],
+    root: Run | None = None,
+    parent: Run | None = None,
+    children: Sequence[Run] = (),
+) -> dict[str, Any]:
+    """The run structure, exactly. `output` is present only when the run completed successfully."""
+    answer = list_item(run)
+    answer["payload"] = None if run.payload is None else json.loads(run.payload)
+    if run.status is RunStatus.COMPLETED_SUCCESSFULLY:
+        answer["output"] = None if run.output is None else json.loads(run.output)
+    answer["relatedRuns"] = {
+        "root": None if root is None else list_item(root),
+        "parent": None if parent is None else list_item(parent),
+        "children": [list_item(child) for child in children],
+    }
+    answer["attempts"] = [
+        {
+            "id": attempt.id,
+            "status": attempt.status,
+            "startedAt": moment(attempt.started_at),
+            "completedAt": moment(attempt.completed_at),
+            "error": None if attempt.error is None else json.loads(attempt.error),
+        }
+        for attempt in attempts
+    ]
+    order = (
+        "id status taskIdentifier version createdAt updatedAt startedAt finishedAt isTest payload output "
+        "tags metadata relatedRuns attempts"
+    ).split()
+    return {key: answer[key] for key in order if key in answer}
+
+
+def result(run: Run) -> dict[str, Any]:
+    """A finished run's outcome: `output` is JSON text, `error` as recorded (the wire contract, 4.8)."""
+    if run.status is RunStatus.COMPLETED_SUCCESSFULLY:
+        return {
+            "ok": True,
+            "id": run.id,
+            "taskIdentifier": run.task,
+            "status": run.status,
+            "output": run.output if run.output is not None else "null",
+            "outputType": "application/json",
+        }
+    error = json.loads(run.error) if run.error else {"type": "STRING_ERROR", "raw": "the run failed"}
+    return {"ok": False, "id": run.id, "taskIdentifier": run.task, "status": run.status, "error": error}

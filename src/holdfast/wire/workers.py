@@ -1,0 +1,228 @@
+"""The worker protocol: what a worker sends and is answered.
+
+    POST   /api/v1/workers                 Registration -> Registered
+    POST   /api/v1/workers/{id}/claim      ClaimRequest -> ClaimAnswer   (held open up to waitMs)
+    POST   /api/v1/workers/{id}/heartbeat  {}           -> {"leaseMs": 15000}
+    POST   /api/v1/workers/{id}/reports    {"reports": [Report, …]} -> {"answers": [Answer, …]}
+    DELETE /api/v1/workers/{id}            -> {}        (what it still holds goes back to the queue)
+
+Every report carries the `lease` number that the claim, or the last answer, gave. With an older
+number nothing is changed and the answer is "fenced": final, never to be repeated. A 404 means that
+the worker was declared lost: it stops what it runs and registers again. 5xx and broken connections
+are repeated with the same body until the lease is over; a report that arrives twice is answered
+"fenced" the second time and changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field, StringConstraints, TypeAdapter
+from typing_extensions import TypedDict
+
+from holdfast.model.limits import (
+    MAX_LOG_MESSAGE,
+    MAX_QUEUE_NAME,
+    MAX_REPORTS,
+    MAX_SLOTS,
+    MAX_TAG,
+    MAX_TAGS,
+    MAX_TASK_ID,
+    MAX_TASKS,
+)
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+TaskId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TASK_ID)]
+QueueName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUEUE_NAME)]
+Milliseconds = Annotated[int, Field(ge=0, le=10**12)]
+
+
+class WireRetry(TypedDict):
+    maxAttempts: Annotated[int, Field(ge=1, le=250)]
+    factor: Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
+    minTimeoutInMs: Milliseconds
+    maxTimeoutInMs: Milliseconds
+    randomize: bool
+
+
+class WireTask(TypedDict):
+    id: TaskId
+    retry: NotRequired[WireRetry]
+    queue: NotRequired[QueueName]
+    maxDuration: NotRequired[Annotated[int, Field(ge=1)]]
+    ttl: NotRequired[str]
+    machine: NotRequired[Annotated[str, StringConstraints(max_length=64)]]
+    key: NotRequired[Annotated[str, StringConstraints(max_length=256)]]
+    payloadSchema: NotRequired[dict[str, Any]]
+
+
+class WireQueue(TypedDict):
+    name: QueueName
+    concurrencyLimit: NotRequired[Annotated[int, Field(ge=0, le=1_000_000)]]
+    perKeyLimit: NotRequired[Annotated[int, Field(ge=0, le=1_000_000)]]
+
+
+class Registration(TypedDict):
+    name: Annotated[str, StringConstraints(max_length=256)]  # shown to people: host and process id
+    fingerprint: Annotated[str, StringConstraints(max_length=128)]  # equal code registers one version
+    tasks: Annotated[list[WireTask], Field(max_length=MAX_TASKS)]
+    queues: NotRequired[Annotated[list[WireQueue], Field(max_length=MAX_TASKS)]]
+    replaces: NotRequired[Id]  # a predecessor that is known to be dead: its runs return at once
+
+
+class Registered(TypedDict):
+    workerId: str
+    version: str  # YYYYMMDD.N
+    environment: str
+    leaseMs: int
+
+
+class ClaimRequest(TypedDict):
+    slots: Annotated[int, Field(ge=0, le=MAX_SLOTS)]  # with 0 only cancellations are answered
+    waitMs: Annotated[int, Field(ge=0, le=30_000)]
+
+
+class ClaimedRun(TypedDict):
+    id: str
+    lease: int
+    task: str
+    attempt: int  # from 1
+    maxAttempts: int
+    maxDuration: int | None  # seconds
+    payload: str | None  # JSON text
+    tags: list[str]
+    metadata: dict[str, Any]
+    queue: str
+    concurrencyKey: str
+    isTest: bool
+    alone: bool  # run it in a process of its own
+    createdAt: int  # epoch milliseconds
+    startedAt: int
+    parentId: str | None
+    rootId: str | None
+
+
+class Cancelled(TypedDict):
+    id: str
+    lease: int  # for the "closed" report
+
+
+class ClaimAnswer(TypedDict):
+    runs: list[ClaimedRun]
+    cancelled: list[Cancelled]  # to be stopped now; repeated until reported closed
+
+
+class Succeeded(TypedDict):
+    kind: Literal["succeeded"]
+    run: Id
+    lease: int
+    output: str | None  # JSON text
+
+
+class Failed(TypedDict):
+    """An attempt failed; `retryDelayMs` null means that there shall be no other one."""
+
+    kind: Literal["failed"]
+    run: Id
+    lease: int
+    error: dict[str, Any]
+    retryDelayMs: Annotated[int, Field(ge=0, le=10**12)] | None
+
+
+class Crashed(TypedDict):
+    """The process died. `shared`: other runs were in it, so no attempt is counted."""
+
+    kind: Literal["crashed"]
+    run: Id
+    lease: int
+    error: dict[str, Any]
+    shared: bool
+
+
+class Started(TypedDict):
+    """The delay of an in-process retry is over: the next attempt begins now."""
+
+    kind: Literal["started"]
+    run: Id
+    lease: int
+
+
+class Released(TypedDict):
+    """Handed back at shutdown. `started` tells whether user code had begun."""
+
+    kind: Literal["released"]
+    run: Id
+    lease: int
+    started: bool
+
+
+class Closed(TypedDict):
+    """The process of a cancelled run is gone."""
+
+    kind: Literal["closed"]
+    run: Id
+    lease: int
+
+
+class MetadataChanged(TypedDict):
+    kind: Literal["metadata"]
+    run: Id
+    lease: int
+    operations: NotRequired[list[dict[str, Any]]]
+    parentOperations: NotRequired[list[dict[str, Any]]]
+    rootOperations: NotRequired[list[dict[str, Any]]]
+
+
+class TagsAdded(TypedDict):
+    kind: Literal["tags"]
+    run: Id
+    lease: int
+    tags: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_TAG)]], Field(max_length=MAX_TAGS)
+    ]
+
+
+class LogRecord(TypedDict):
+    at: int  # epoch milliseconds of the worker's clock: a stamp, never compared
+    level: Annotated[str, StringConstraints(max_length=16)]
+    logger: Annotated[str, StringConstraints(max_length=256)]
+    message: Annotated[str, StringConstraints(max_length=MAX_LOG_MESSAGE)]
+
+
+class Logged(TypedDict):
+    kind: Literal["logs"]
+    run: Id
+    lease: int
+    records: Annotated[list[LogRecord], Field(max_length=1_000)]
+
+
+Report = Annotated[
+    Succeeded | Failed | Crashed | Started | Released | Closed | MetadataChanged | TagsAdded | Logged,
+    Field(discriminator="kind"),
+]
+
+
+class Reports(TypedDict):
+    reports: Annotated[list[Report], Field(max_length=MAX_REPORTS)]
+
+
+class Answer(TypedDict):
+    """What became of one report.
+
+    ok       done
+    retry    sleep `delayMs`, report "started" with `lease`, and begin `attempt`
+    started  the attempt begins: act under `lease` from now on
+    fenced   the lease was lost; nothing was changed; stop the attempt
+    refused  the report can never be accepted, see `error`; nothing was changed
+    """
+
+    status: Literal["ok", "retry", "started", "fenced", "refused"]
+    lease: NotRequired[int]
+    attempt: NotRequired[int]
+    delayMs: NotRequired[int]
+    error: NotRequired[str]
+
+
+REGISTRATION: TypeAdapter[Registration] = TypeAdapter(Registration)
+CLAIM: TypeAdapter[ClaimRequest] = TypeAdapter(ClaimRequest)
+REPORTS: TypeAdapter[Reports] = TypeAdapter(Reports)
