@@ -21,12 +21,13 @@ from holdfast.engine.trigger import NewRun, Triggered, trigger
 from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.model.queue import Lane
 from holdfast.model.run import Run
-from holdfast.stores.base import Store
+from holdfast.stores.base import Store, Tx
 from holdfast.stores.listing import Filters, Page
 
 __all__ = ["Claimed", "Engine", "Filters", "NewRun", "Page", "Registered", "Registering", "Triggered"]
 
-T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741  # as in stores/base.py
+O = TypeVar("O")  # noqa: E741
 RETENTION_EVERY_SECONDS = 60.0
 
 
@@ -38,11 +39,17 @@ class Engine:
         self.lease_ms = lease_ms
         self.retention_ms = retention_ms
         self.hub = Hub()
+        self._closing = False
         self._lanes: dict[str, Lane | None] = {}
         self._upkeep_passed: float | None = None
         self._upkeep_trusted_from = 0.0
         self._retention_at = 0.0
         store.on_wake = self.hub.wake
+
+    def stop_waiting(self) -> None:
+        """Answers every held-back call now: the server is about to shut down and wants its connections back."""
+        self._closing = True
+        self.hub.wake_all()
 
     # Runs
 
@@ -75,7 +82,9 @@ class Engine:
     async def page(
         self, environment_id: str, filters: Filters, size: int, after: str | None, before: str | None
     ) -> Page:
-        return await self.store.read(lambda tx: inspect.page(tx, environment_id, filters, size, after, before))
+        return await self.store.read(
+            lambda tx: inspect.page(tx, environment_id, filters, size, after, before)
+        )
 
     async def logs(self, environment_id: str, run_id: str, after: int, limit: int) -> list[dict[str, Any]]:
         return await self.store.read(lambda tx: inspect.logs(tx, environment_id, run_id, after, limit))
@@ -91,7 +100,7 @@ class Engine:
                     lambda tx: inspect.finished(tx, environment_id, run_ids)
                 )
                 left = deadline - time.monotonic()
-                if ended or not pending or left <= 0:
+                if ended or not pending or left <= 0 or self._closing:
                     return ended, pending
                 await listener.wait(left)
 
@@ -115,12 +124,14 @@ class Engine:
                 claimed: Claimed = await self._one(claiming.claim, item)
                 self._lanes[worker_id] = claimed.after
                 left = deadline - time.monotonic()
-                if claimed.runs or claimed.cancelled or left <= 0:
+                if claimed.runs or claimed.cancelled or left <= 0 or self._closing:
                     return claimed
                 if claimed.after is None or claimed.after == item.after:
                     await listener.wait(left)
 
-    async def report(self, worker_id: str, environment_id: str, reports: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    async def report(
+        self, worker_id: str, environment_id: str, reports: Sequence[Mapping[str, Any]]
+    ) -> list[Answer]:
         return await self.store.write(
             finish.report, [Reported(worker_id, environment_id, said) for said in reports]
         )
@@ -183,9 +194,9 @@ class Engine:
     async def _store_now(self) -> int:
         return await self.store.read(lambda tx: tx.now)
 
-    async def _one(self, use_case: Callable[..., Any], item: Any) -> Any:
+    async def _one(self, use_case: Callable[[Tx, list[I]], Sequence[O | HoldfastError]], item: I) -> O:
         """A use case for one item; an error in its place is raised."""
-        [answer] = await self.store.write(use_case, [item])
-        if isinstance(answer, HoldfastError):
-            raise answer
-        return answer
+        answers: list[O | HoldfastError] = await self.store.write(use_case, [item])
+        if isinstance(answers[0], HoldfastError):
+            raise answers[0]
+        return answers[0]

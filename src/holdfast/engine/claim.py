@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
+from holdfast.engine.trigger import load_specs
 from holdfast.errors import HoldfastError, WorkerNotFound
 from holdfast.model import limits
 from holdfast.model.queue import Candidate, Lane, Room, choose
@@ -17,7 +18,6 @@ from holdfast.model.status import RunStatus
 from holdfast.model.task import QueueSpec, TaskSpec
 from holdfast.model.version import next_version, version_order
 from holdfast.stores.base import Tx, batch
-from holdfast.engine.trigger import load_specs
 
 # One claim looks at this many lanes, beginning where the last one ended, so that ten thousand
 # concurrency keys cost the same as a hundred and each gets its turn.
@@ -101,9 +101,9 @@ def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastErro
     return answers
 
 
-def renew(tx: Tx, items: list[tuple[str, str, int]]) -> list[None | HoldfastError]:
+def renew(tx: Tx, items: list[tuple[str, str, int]]) -> list[HoldfastError | None]:
     """Keeps workers alive: (worker id, environment, lease_ms). One that was declared lost is told so."""
-    answers: list[None | HoldfastError] = []
+    answers: list[HoldfastError | None] = []
     for worker_id, environment_id, lease_ms in items:
         row = tx.one("worker", id=worker_id)
         if row is None or row["environment_id"] != environment_id:
@@ -146,9 +146,9 @@ def claim(tx: Tx, items: list[Claim]) -> list[Claimed | HoldfastError]:
     return answers
 
 
-def leave(tx: Tx, items: list[tuple[str, str]]) -> list[None | HoldfastError]:
+def leave(tx: Tx, items: list[tuple[str, str]]) -> list[HoldfastError | None]:
     """Workers that shut down: what they still hold returns to the queue, and they are forgotten."""
-    answers: list[None | HoldfastError] = []
+    answers: list[HoldfastError | None] = []
     for worker_id, environment_id in items:
         row = tx.one("worker", id=worker_id)
         if row is None or row["environment_id"] != environment_id:
@@ -173,7 +173,9 @@ def _give_back(tx: Tx, worker_id: str, lost: bool) -> None:
         if run.status is RunStatus.CANCELLED:
             after.append(closed(run, tx.now))
             continue
-        changed, attempt = after_lost_worker(run, tx.now) if lost else after_release(run, tx.now, started=True)
+        changed, attempt = (
+            after_lost_worker(run, tx.now) if lost else after_release(run, tx.now, started=True)
+        )
         after.append(changed)
         if attempt is not None:
             attempts.append(attempt)
@@ -194,7 +196,9 @@ def _room(tx: Tx, environment_id: str) -> Room:
     return Room.of(limit, queues, ((row["queue"], row["concurrency_key"], row["held"]) for row in held))
 
 
-def _start(tx: Tx, item: Claim, tasks: frozenset[str], version: str, room: Room) -> tuple[list[Run], Lane | None]:
+def _start(
+    tx: Tx, item: Claim, tasks: frozenset[str], version: str, room: Room
+) -> tuple[list[Run], Lane | None]:
     slots = min(item.slots, room.environment_limit - room.held_total)
     if slots <= 0:
         return [], item.after
@@ -223,7 +227,11 @@ def _start(tx: Tx, item: Claim, tasks: frozenset[str], version: str, room: Room)
 def _begin(tx: Tx, item: Claim, version: str, chosen: list[str], specs: dict[str, TaskSpec]) -> list[Run]:
     # A run that was triggered before its task was registered learns the task's limits here.
     started = tx.runs(
-        "start_runs", starts=batch(chosen), worker_id=item.worker_id, version=version, now=tx.now,
+        "start_runs",
+        starts=batch(chosen),
+        worker_id=item.worker_id,
+        version=version,
+        now=tx.now,
         policies=batch([[name, spec.retry.max_attempts, spec.max_duration] for name, spec in specs.items()]),
         max_attempts=DEFAULT_POLICY.max_attempts,
     )

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from holdfast.engine.trigger import clean_tags, load_specs
 from holdfast.errors import HoldfastError
 from holdfast.model import limits
 from holdfast.model.metadata import applied, check_operations, check_size
@@ -20,7 +21,6 @@ from holdfast.model.retry import DEFAULT_POLICY, retry_delay_ms
 from holdfast.model.run import Attempt, Run, after_crash, after_failure, after_release, closed
 from holdfast.model.status import FINAL, HELD, RunStatus
 from holdfast.stores.base import Tx, batch
-from holdfast.engine.trigger import clean_tags, load_specs
 
 MAX_RETRY_DELAY_MS = 365 * 86_400_000
 
@@ -79,7 +79,11 @@ def _succeed(
     for index in indexes:
         said = items[index].report
         output = said["output"]
-        if output is not None and len(output) > limits.MAX_OUTPUT // 4 and len(output.encode()) > limits.MAX_OUTPUT:
+        if (
+            output is not None
+            and len(output) > limits.MAX_OUTPUT // 4
+            and len(output.encode()) > limits.MAX_OUTPUT
+        ):
             answers[index] = Answer("refused", error=f"output is over the limit of {limits.MAX_OUTPUT} bytes")
             continue
         outcomes.append([said["run"], said["lease"], output])
@@ -146,7 +150,9 @@ def _outcome(tx: Tx, run: Run, said: Mapping[str, Any]) -> tuple[Run, Attempt | 
         return run, None  # between two attempts there is nothing that could fail
     if kind == "failed":
         delay = said["retryDelayMs"]
-        return after_failure(run, said["error"], None if delay is None else min(delay, MAX_RETRY_DELAY_MS), tx.now)
+        return after_failure(
+            run, said["error"], None if delay is None else min(delay, MAX_RETRY_DELAY_MS), tx.now
+        )
     policy = _policy(tx, run)
     delay = retry_delay_ms(policy, run.attempt, random.random())
     return after_crash(run, said["error"], delay, said["shared"], tx.now)
@@ -203,7 +209,12 @@ def _stream(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: 
         item = items[index]
         said = item.report
         run = runs.get(said["run"])
-        if run is None or run.lease != said["lease"] or run.worker_id != item.worker_id or run.status not in HELD:
+        if (
+            run is None
+            or run.lease != said["lease"]
+            or run.worker_id != item.worker_id
+            or run.status not in HELD
+        ):
             answers[index] = FENCED
             continue
         try:
@@ -229,7 +240,9 @@ def _stream(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: 
         tx.do("add_logs", logs=batch(logs))
 
 
-def _kept_logs(tx: Tx, run: Run, records: Sequence[Mapping[str, Any]], counts: dict[str, int]) -> list[list[Any]]:
+def _kept_logs(
+    tx: Tx, run: Run, records: Sequence[Mapping[str, Any]], counts: dict[str, int]
+) -> list[list[Any]]:
     """The records that still fit under the limit of the run."""
     if run.id not in counts:
         row = tx.one("count_logs", run_id=run.id, limit=limits.MAX_LOGS_PER_RUN)
@@ -237,7 +250,14 @@ def _kept_logs(tx: Tx, run: Run, records: Sequence[Mapping[str, Any]], counts: d
     room = max(0, limits.MAX_LOGS_PER_RUN - counts[run.id])
     counts[run.id] += len(records)
     return [
-        [run.id, run.attempt, record["at"], record["level"], record["logger"], record["message"].replace("\x00", "")]
+        [
+            run.id,
+            run.attempt,
+            record["at"],
+            record["level"],
+            record["logger"],
+            record["message"].replace("\x00", ""),
+        ]
         for record in records[:room]
     ]
 

@@ -52,12 +52,19 @@ def one_run(tx: Tx, environment_id: str, run_id: str) -> Run:
 
 
 def page(
-    tx: Tx, environment_id: str, filters: Filters, size: int, after: str | None = None, before: str | None = None
+    tx: Tx,
+    environment_id: str,
+    filters: Filters,
+    size: int,
+    after: str | None = None,
+    before: str | None = None,
 ) -> Page:
     """One page of runs. Raises InvalidRequest for a cursor that is no run of this environment."""
     for name, cursor in (("page[after]", after), ("page[before]", before)):
         if cursor is not None and not tx.runs("run", id=cursor, environment_id=environment_id):
-            raise InvalidRequest(f"{name} is not a run of this environment: begin again at the first page", name)
+            raise InvalidRequest(
+                f"{name} is not a run of this environment: begin again at the first page", name
+            )
     return list_runs(tx, environment_id, filters, size, after, before)
 
 

@@ -81,6 +81,7 @@ def trigger(tx: Tx, items: list[NewRun]) -> list[Triggered | HoldfastError]:
     keys: list[list[Any]] = []
     answers: list[Triggered | HoldfastError] = []
     for item in items:
+        answer: Triggered | HoldfastError
         try:
             answer = _earlier(tx, item, known) or _make(tx, item, known, made, keys)
         except HoldfastError as error:
@@ -109,7 +110,9 @@ def _make(tx: Tx, item: NewRun, known: _Known, made: list[Run], keys: list[list[
         return Triggered(held[0], is_cached=True)
     run = new_run(tx, item, known.specs.get(key[:2]), known.parents)
     if item.version_lock is not None and (item.environment_id, item.version_lock) not in known.versions:
-        raise Unprocessable(f"lockToVersion is {item.version_lock!r}: no such version", "options.lockToVersion")
+        raise Unprocessable(
+            f"lockToVersion is {item.version_lock!r}: no such version", "options.lockToVersion"
+        )
     made.append(run)
     if item.idempotency_key is not None:
         lifetime = KEY_LIFETIME_MS
@@ -199,7 +202,9 @@ def clean_tags(tags: Sequence[str]) -> list[str]:
                 "options.tags",
             )
         if not tag.strip():
-            raise InvalidRequest("options.tags holds an empty tag: give it at least one character", "options.tags")
+            raise InvalidRequest(
+                "options.tags holds an empty tag: give it at least one character", "options.tags"
+            )
         seen[tag] = None
     if len(seen) > limits.MAX_TAGS:
         raise Unprocessable(f"options.tags has {len(seen)} tags: at most {limits.MAX_TAGS}", "options.tags")
@@ -225,7 +230,9 @@ def _load(tx: Tx, items: list[NewRun]) -> _Known:
     tasks: dict[str, set[str]] = {}
     for item in items:
         tasks.setdefault(item.environment_id, set()).add(item.task)
-    if keys := sorted({(i.environment_id, i.task, i.idempotency_key) for i in items if i.idempotency_key is not None}):
+    if keys := sorted(
+        {(i.environment_id, i.task, i.idempotency_key) for i in items if i.idempotency_key is not None}
+    ):
         tx.do("lock_keys", keys=batch(keys))
         for row in tx.all("keys", keys=batch(keys)):
             held = (row["run_id"], row["expires_at"], row["status"])
@@ -319,7 +326,9 @@ def _idempotency_key(key: str | None) -> str | None:
     if key is None:
         return None
     if not key:
-        raise InvalidRequest("options.idempotencyKey is empty: leave it out, or give it a value", "options.idempotencyKey")
+        raise InvalidRequest(
+            "options.idempotencyKey is empty: leave it out, or give it a value", "options.idempotencyKey"
+        )
     return _text(key, "options.idempotencyKey", limits.MAX_IDEMPOTENCY_KEY)
 
 

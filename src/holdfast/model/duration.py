@@ -64,7 +64,9 @@ def moment_ms(value: str | float | timedelta | datetime, now_ms: int, param: str
 def lifetime_ms(value: str, param: str) -> int:
     """Milliseconds in an idempotency key's lifetime: one number and one of s, m, h, d (rule R84)."""
     if not isinstance(value, str) or not LIFETIME.fullmatch(value):
-        raise Unprocessable(f'{param} is {_shown(value)}: expected one number and one of s, m, h, d, such as "24h"', param)
+        raise Unprocessable(
+            f'{param} is {_shown(value)}: expected one number and one of s, m, h, d, such as "24h"', param
+        )
     return duration_ms(value, param)
 
 

@@ -27,12 +27,16 @@ def check_operations(operations: Any, param: str) -> list[Operation]:
     if not isinstance(operations, list):
         raise InvalidRequest(f"{param} is not a list", param)
     if len(operations) > MAX_OPERATIONS:
-        raise InvalidRequest(f"{param} has {len(operations)} operations; at most {MAX_OPERATIONS} at once", param)
+        raise InvalidRequest(
+            f"{param} has {len(operations)} operations; at most {MAX_OPERATIONS} at once", param
+        )
     for index, operation in enumerate(operations):
         place = f"{param}[{index}]"
         kind = operation.get("type") if isinstance(operation, dict) else None
         if kind not in TYPES:
-            raise InvalidRequest(f"{place}.type is {kind!r}: expected one of {', '.join(TYPES)}", f"{place}.type")
+            raise InvalidRequest(
+                f"{place}.type is {kind!r}: expected one of {', '.join(TYPES)}", f"{place}.type"
+            )
         if kind == "update":
             if not isinstance(operation.get("value"), dict):
                 raise InvalidRequest(f"{place}.value must be an object", f"{place}.value")

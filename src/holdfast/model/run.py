@@ -107,7 +107,9 @@ def moved(run: Run, status: RunStatus, now: int, **changes: Any) -> Run:
     return replace(run, status=status, lease=run.lease + 1, updated_at=now, **changes)
 
 
-def ended(run: Run, status: RunStatus, now: int, error: RunError | None = None, output: str | None = None) -> Run:
+def ended(
+    run: Run, status: RunStatus, now: int, error: RunError | None = None, output: str | None = None
+) -> Run:
     """`run` in a final status."""
     return moved(
         run,
@@ -179,7 +181,9 @@ def after_failure(run: Run, error: RunError, delay_ms: int | None, now: int) -> 
     return back, attempt
 
 
-def after_crash(run: Run, error: RunError, delay_ms: int | None, shared: bool, now: int) -> tuple[Run, Attempt | None]:
+def after_crash(
+    run: Run, error: RunError, delay_ms: int | None, shared: bool, now: int
+) -> tuple[Run, Attempt | None]:
     """What becomes of a run whose process died under it.
 
     shared    other runs were in that process, so nobody knows which one killed it: no attempt is

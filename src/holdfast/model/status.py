@@ -59,9 +59,7 @@ ACTIVE = frozenset(RunStatus) - FINAL
 HELD = frozenset({S.EXECUTING, S.REATTEMPTING})
 
 # Ended like this, a run gives its idempotency key back (engine rules R81, R82).
-FREES_KEY = frozenset(
-    {S.COMPLETED_WITH_ERRORS, S.CRASHED, S.FAILED_TO_RUN, S.TIMED_OUT, S.EXPIRED}
-)
+FREES_KEY = frozenset({S.COMPLETED_WITH_ERRORS, S.CRASHED, S.FAILED_TO_RUN, S.TIMED_OUT, S.EXPIRED})
 
 
 class AttemptStatus(StrEnum):

@@ -11,11 +11,14 @@ from holdfast.stores.base import Store, Tx
 __all__ = ["Store", "Tx", "open_store"]
 
 
-def open_store(url: str, *, clock: Callable[[], int] | None = None, ids: Ids | None = None) -> Store:
+def open_store(
+    url: str, *, clock: Callable[[], int] | None = None, ids: Ids | None = None, migrate: bool = True
+) -> Store:
     """Opens the store that `url` names and brings its schema up to date.
 
-    url    sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user@host/database
-    clock  epoch milliseconds, for tests; otherwise the machine's clock (SQLite) or the database's
+    url      sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user@host/database
+    clock    epoch milliseconds, for tests; otherwise the machine's clock (SQLite) or the database's
+    migrate  False leaves the schema as it is, for those who only look at it
 
     Raises BadSetting for another kind of URL, StoreUnavailable when the database can not be
     reached, StoreTooNew when a newer release has written it.
@@ -36,7 +39,8 @@ def open_store(url: str, *, clock: Callable[[], int] | None = None, ids: Ids | N
         scheme = url.partition(":")[0][:20]
         raise BadSetting(f"database URL starts with {scheme!r}: expected sqlite:/// or postgresql://")
     try:
-        store.migrate()
+        if migrate:
+            store.migrate()
     except BaseException:
         store.close()
         raise

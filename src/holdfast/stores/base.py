@@ -29,10 +29,22 @@ T = TypeVar("T")
 RUN_COLUMNS = tuple(field.name for field in fields(Run))
 _STATUSES = {str(status): status for status in RunStatus}
 _STATUS, _ALONE, _IS_TEST = (RUN_COLUMNS.index(name) for name in ("status", "alone", "is_test"))
-SAVED = (
-    "status lease score attempt losses alone worker_id due_at delayed_until updated_at finished_at "
-    "attempt_started_at error output"
-).split()
+SAVED = [
+    "status",
+    "lease",
+    "score",
+    "attempt",
+    "losses",
+    "alone",
+    "worker_id",
+    "due_at",
+    "delayed_until",
+    "updated_at",
+    "finished_at",
+    "attempt_started_at",
+    "error",
+    "output",
+]
 
 
 def run_of(row: Sequence[Any]) -> Run:
@@ -132,7 +144,9 @@ class Tx:
     def add_attempts(self, attempts: Sequence[Attempt]) -> None:
         """Keeps attempts that were followed by another one; adding one again changes nothing."""
         if attempts:
-            rows = [[a.id, a.run_id, a.number, a.status, a.started_at, a.completed_at, a.error] for a in attempts]
+            rows = [
+                [a.id, a.run_id, a.number, a.status, a.started_at, a.completed_at, a.error] for a in attempts
+            ]
             self.do("add_attempts", attempts=batch(rows))
 
 

@@ -23,7 +23,9 @@ class Call:
 
     __slots__ = ("error", "future", "items", "result", "use_case")
 
-    def __init__(self, use_case: Callable[..., Any], items: Sequence[Any], future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, use_case: Callable[..., Any], items: Sequence[Any], future: asyncio.Future[Any]
+    ) -> None:
         self.use_case = use_case
         self.items = items
         self.future = future
@@ -51,7 +53,9 @@ def _resolve(calls: list[Call]) -> None:
             call.future.set_result(call.result)
 
 
-def call_together(run: Callable[[Callable[..., Any], list[Any]], Sequence[Any]], calls: Sequence[Call]) -> None:
+def call_together(
+    run: Callable[[Callable[..., Any], list[Any]], Sequence[Any]], calls: Sequence[Call]
+) -> None:
     """Runs calls of one use case as one, and shares the results out.
 
     `run(use_case, items)` executes it over an open transaction, undoing it when it raises. When the
@@ -76,7 +80,9 @@ def call_together(run: Callable[[Callable[..., Any], list[Any]], Sequence[Any]],
 class Committer:
     """Writer threads over one queue. `commit(calls)` performs calls and sets their results."""
 
-    def __init__(self, name: str, threads: int, commit: Callable[[list[Call]], None], merge_all: bool) -> None:
+    def __init__(
+        self, name: str, threads: int, commit: Callable[[list[Call]], None], merge_all: bool
+    ) -> None:
         self._commit = commit
         self._merge_all = merge_all
         self._waiting: deque[Call] = deque()

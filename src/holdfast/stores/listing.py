@@ -57,7 +57,12 @@ class _Where:
 
 
 def list_runs(
-    tx: Tx, environment_id: str, filters: Filters, size: int, after: str | None = None, before: str | None = None
+    tx: Tx,
+    environment_id: str,
+    filters: Filters,
+    size: int,
+    after: str | None = None,
+    before: str | None = None,
 ) -> Page:
     """One page of at most `size` runs, newest first.
 
@@ -102,7 +107,9 @@ def _where(environment_id: str, filters: Filters) -> _Where:
     )
     where.equal("runs.batch_id = :batch_id", "batch_id", filters.batch_id)
     where.equal("runs.parent_id = :parent_id", "parent_id", filters.parent_id)
-    where.equal("runs.is_test = :is_test", "is_test", None if filters.is_test is None else int(filters.is_test))
+    where.equal(
+        "runs.is_test = :is_test", "is_test", None if filters.is_test is None else int(filters.is_test)
+    )
     where.equal("runs.created_at >= :created_from", "created_from", filters.created_from)
     where.equal("runs.created_at <= :created_to", "created_to", filters.created_to)
     return where

@@ -64,7 +64,12 @@ class SqliteStore(Store):
     dialect = "sqlite"
 
     def __init__(
-        self, url: str, *, clock: Callable[[], int] = wall_clock_ms, ids: Ids | None = None, threads: bool = True
+        self,
+        url: str,
+        *,
+        clock: Callable[[], int] = wall_clock_ms,
+        ids: Ids | None = None,
+        threads: bool = True,
     ) -> None:
         if sqlite3.sqlite_version_info < MINIMUM_VERSION:
             raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
@@ -90,7 +95,9 @@ class SqliteStore(Store):
                 for name, text in new:
                     for statement in split_script(text):
                         raw.execute(statement)
-                    raw.execute("insert into migrations (name, applied_at) values (?, ?)", (name, self._clock()))
+                    raw.execute(
+                        "insert into migrations (name, applied_at) values (?, ?)", (name, self._clock())
+                    )
                 raw.execute("commit")
             except BaseException:
                 raw.execute("rollback")
@@ -220,7 +227,9 @@ class SqliteStore(Store):
     def _applied(self, create: bool = True) -> list[str]:
         raw = self._writer.raw
         if create:
-            raw.execute("create table if not exists migrations (name text primary key, applied_at integer not null)")
+            raw.execute(
+                "create table if not exists migrations (name text primary key, applied_at integer not null)"
+            )
         elif not raw.execute("select 1 from sqlite_master where name = 'migrations'").fetchone():
             return []
         return [row[0] for row in raw.execute("select name from migrations order by name")]

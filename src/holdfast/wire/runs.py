@@ -164,10 +164,23 @@ def full_run(
         }
         for attempt in attempts
     ]
-    order = (
-        "id status taskIdentifier version createdAt updatedAt startedAt finishedAt isTest payload output "
-        "tags metadata relatedRuns attempts"
-    ).split()
+    order = [
+        "id",
+        "status",
+        "taskIdentifier",
+        "version",
+        "createdAt",
+        "updatedAt",
+        "startedAt",
+        "finishedAt",
+        "isTest",
+        "payload",
+        "output",
+        "tags",
+        "metadata",
+        "relatedRuns",
+        "attempts",
+    ]
     return {key: answer[key] for key in order if key in answer}
 
 

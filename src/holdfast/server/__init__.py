@@ -1,0 +1,94 @@
+"""The HTTP server: one ASGI app over an engine. Stateless; any number of them share a store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from holdfast.engine import Engine
+from holdfast.errors import HoldfastError, StoreUnavailable
+from holdfast.server import listing, openapi, runs, workers
+from holdfast.server.auth import Keys, environment_of_key
+from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
+from holdfast.server.routing import RawPaths
+
+__all__ = ["ENDPOINTS", "create_app", "environment_of_key"]
+
+# Fixed paths before those with a parameter: the first that matches is taken.
+ENDPOINTS = (*listing.ENDPOINTS, *runs.ENDPOINTS, *workers.ENDPOINTS)
+READY_SECONDS = 2.0
+
+
+def create_app(engine: Engine, keys: Mapping[str, str]) -> ASGIApp:
+    """The API over `engine`. `keys` maps secret keys to environments.
+
+    Its lifespan runs the upkeep loop, so it must be entered: uvicorn does; a test enters
+    `lifespan(engine)` itself.
+    """
+    known = Keys(keys)
+    routes = []
+    for endpoint in ENDPOINTS:
+        route = Route(endpoint.path, endpoint.serve(engine, known), methods=[endpoint.method])
+        routes.append(route)
+    app = Starlette(
+        routes=[*routes, *_open_routes(engine)],
+        exception_handlers={
+            HoldfastError: on_holdfast_error,
+            ValidationError: on_validation_error,
+            HTTPException: _on_http_error,
+            Exception: on_unexpected,
+        },
+        lifespan=lambda _: lifespan(engine),
+    )
+    return RawPaths(app)
+
+
+@asynccontextmanager
+async def lifespan(engine: Engine) -> AsyncIterator[None]:
+    """Runs upkeep beside the server."""
+    stop = asyncio.Event()
+    upkeep = asyncio.create_task(engine.run_upkeep(stop), name="upkeep")
+    try:
+        yield
+    finally:
+        stop.set()
+        await upkeep
+
+
+def _open_routes(engine: Engine) -> list[Route]:
+    async def livez(_: Request) -> Response:
+        return respond({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await engine.store.read(lambda tx: tx.one("environment", id="dev"))
+        except (StoreUnavailable, TimeoutError):
+            return respond({"error": "The database does not answer", "code": StoreUnavailable.code}, 503)
+        return respond({"status": "ok"})
+
+    document = openapi.document(ENDPOINTS, version("holdfast"))
+
+    async def describe(_: Request) -> Response:
+        return respond(document)
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/openapi.json", describe)]
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        body = {"error": "Method not allowed", "code": "method_not_allowed"}
+    else:
+        body = {"error": "Not found: no such path", "code": "not_found"}
+    return respond(body, error.status_code, error.headers)

@@ -1,0 +1,133 @@
+"""The list of runs: filters and cursors out of the query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from starlette.datastructures import QueryParams
+from starlette.responses import Response
+
+from holdfast.engine import Filters
+from holdfast.errors import HoldfastError, InvalidRequest
+from holdfast.model import limits
+from holdfast.model.duration import duration_ms, epoch_ms
+from holdfast.model.status import RunStatus
+from holdfast.server.problems import respond
+from holdfast.server.routing import Call, Endpoint, query_number
+from holdfast.wire.runs import list_item
+
+MAX_VALUES = 100
+LISTS = {"taskIdentifier": "task", "version": "version", "machine": "machine", "queue": "queue", "tag": "tag"}
+# Filters on what no run of this release has: nothing matches them.
+NOTHING = ("region", "bulkAction", "schedule", "error")
+KNOWN = {"status", *LISTS, *NOTHING, "batch", "isTest", "createdAt", "parent"}
+
+
+async def list_runs(call: Call) -> Response:
+    query = call.request.query_params
+    size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
+    after, before = query.get("page[after]"), query.get("page[before]")
+    if after is not None and before is not None:
+        raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
+    now = await call.engine.store.read(lambda tx: tx.now)
+    page = await call.engine.page(call.environment_id, filters(query, now), size, after, before)
+    pagination = {
+        name: cursor
+        for name, cursor in (("next", page.next), ("previous", page.previous))
+        if cursor is not None
+    }
+    return respond({"data": [list_item(run) for run in page.runs], "pagination": pagination})
+
+
+def filters(query: QueryParams, now: int) -> Filters:
+    """The filters of a query. Raises InvalidRequest naming an unknown filter or value."""
+    for name in query:
+        if name.startswith("filter[") and name.removeprefix("filter[").split("]")[0] not in KNOWN:
+            raise InvalidRequest(
+                f"{name[:80]} is not a filter: known are {', '.join(sorted(KNOWN))}", name[:80]
+            )
+    lists = {field: _values(query, name) for name, field in LISTS.items()}
+    created_from, created_to = _created(query, now)
+    is_test = query.get("filter[isTest]")
+    if is_test not in (None, "true", "false"):
+        raise InvalidRequest(f"filter[isTest] is {is_test[:40]!r}: expected true or false", "filter[isTest]")
+    return Filters(
+        status=_statuses(query),
+        batch_id=query.get("filter[batch]"),
+        parent_id=query.get("filter[parent]"),
+        is_test=None if is_test is None else is_test == "true",
+        created_from=created_from,
+        created_to=created_to,
+        matches_nothing=any(query.get(f"filter[{name}]") for name in NOTHING),
+        **lists,
+    )
+
+
+def _values(query: QueryParams, name: str) -> list[str]:
+    values = [value for text in query.getlist(f"filter[{name}]") for value in text.split(",") if value]
+    if len(values) > MAX_VALUES:
+        raise InvalidRequest(
+            f"filter[{name}] has {len(values)} values: at most {MAX_VALUES}", f"filter[{name}]"
+        )
+    for value in values:
+        if "\x00" in value:
+            raise InvalidRequest(f"filter[{name}] holds a NUL character", f"filter[{name}]")
+    return values
+
+
+def _statuses(query: QueryParams) -> list[RunStatus]:
+    statuses = []
+    for value in _values(query, "status"):
+        if value not in RunStatus.__members__:
+            known = ", ".join(RunStatus)
+            raise InvalidRequest(
+                f"filter[status] holds {value[:40]!r}: expected one of {known}", "filter[status]"
+            )
+        statuses.append(RunStatus(value))
+    return statuses
+
+
+def _created(query: QueryParams, now: int) -> tuple[int | None, int | None]:
+    since = _moment(query, "filter[createdAt][from]")
+    until = _moment(query, "filter[createdAt][to]")
+    period = query.get("filter[createdAt][period]")
+    if period is not None:
+        try:
+            since = max(since or 0, now - duration_ms(period, "filter[createdAt][period]"))
+        except HoldfastError as error:
+            raise InvalidRequest(str(error), "filter[createdAt][period]") from None
+    return since, until
+
+
+def _moment(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    if text.isdecimal() and len(text) < 16:
+        return int(text)
+    try:
+        return epoch_ms(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        raise InvalidRequest(
+            f"{name} is {text[:40]!r}: expected epoch milliseconds or a date", name
+        ) from None
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/api/v1/runs",
+        list_runs,
+        "List runs, newest first",
+        query=(
+            *(f"filter[{name}]" for name in sorted(KNOWN - {"createdAt"})),
+            "filter[createdAt][from]",
+            "filter[createdAt][to]",
+            "filter[createdAt][period]",
+            "page[size]",
+            "page[after]",
+            "page[before]",
+        ),
+    ),
+)

@@ -1,0 +1,89 @@
+"""Errors -> status codes, and the one error shape of the whole API.
+
+{"error": "what happened and what to do", "code": "run_not_found", "param"?: "the field", "details"?: […]}
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from holdfast import errors
+from holdfast.wire.codec import encode
+
+log = logging.getLogger("holdfast.server")
+
+STATUS: Mapping[type[errors.HoldfastError], int] = {
+    errors.InvalidRequest: 400,
+    errors.NotAuthorised: 401,
+    errors.NotFound: 404,
+    errors.RunNotFound: 404,
+    errors.WorkerNotFound: 404,
+    errors.Fenced: 409,
+    errors.PayloadTooLarge: 413,
+    errors.Unprocessable: 422,
+    errors.StoreUnavailable: 503,
+    errors.StoreTooNew: 503,
+}
+MAX_DETAILS = 20
+
+
+def respond(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`body` as JSON."""
+    return Response(encode(body), status, dict(headers or {}), "application/json")
+
+
+def problem(error: errors.HoldfastError) -> dict[str, Any]:
+    """The error shape of a refusal."""
+    body: dict[str, Any] = {"error": str(error), "code": error.code}
+    if param := getattr(error, "param", None):
+        body["param"] = param
+    return body
+
+
+def answer_error(error: errors.HoldfastError) -> Response:
+    status = STATUS.get(type(error), 500)
+    headers = {}
+    if isinstance(error, errors.RunNotFound):
+        headers["x-should-retry"] = "true"  # a run may be read before the replica that is asked has it
+    if status == 503:
+        headers["retry-after"] = "1"
+        log.warning("%s", error)
+        return respond({"error": "The database does not answer; try again", "code": error.code}, 503, headers)
+    return respond(problem(error), status, headers)
+
+
+def answer_invalid(error: ValidationError) -> Response:
+    """A body of the wrong shape: 400 that names each place."""
+    details = []
+    for found in error.errors(include_url=False, include_input=True)[:MAX_DETAILS]:
+        path = ".".join(str(step) for step in found["loc"])
+        seen = repr(found.get("input"))
+        details.append({"path": path, "message": f"{found['msg']} (seen: {seen[:80]})"})
+    first = details[0]
+    text = f"{first['path']}: {first['message']}" if first["path"] else first["message"]
+    body = {"error": text, "code": errors.InvalidRequest.code, "param": first["path"], "details": details}
+    return respond(body, 400)
+
+
+async def on_holdfast_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.HoldfastError)
+    return answer_error(error)
+
+
+async def on_validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ValidationError)
+    return answer_invalid(error)
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    """A defect: told in the log, never to the client."""
+    log.error(
+        "%s %s failed", request.method, request.url.path.encode("unicode_escape").decode(), exc_info=error
+    )
+    return respond({"error": "Internal server error", "code": "internal_error"}, 500)

@@ -1,0 +1,285 @@
+"""Runs: trigger, read, cancel, replay, reschedule, tags, metadata, results, logs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from holdfast.engine import NewRun, Triggered
+from holdfast.engine.operate import ChangeMetadata
+from holdfast.errors import HoldfastError, InvalidRequest, NotFound
+from holdfast.model import limits
+from holdfast.model.ids import Ids
+from holdfast.server.problems import problem, respond
+from holdfast.server.routing import Call, Endpoint, query_number
+from holdfast.wire import runs as wire
+from holdfast.wire.codec import decode, encode_checked
+
+MAX_WAIT_MS = 30_000
+_ids = Ids()
+
+
+async def trigger(call: Call) -> Response:
+    body = await call.body(wire.TRIGGER, empty={})
+    item = new_run(call, call.path("task"), body, call.request.headers)
+    [answer] = await call.engine.trigger([item])
+    if isinstance(answer, HoldfastError):
+        raise answer
+    return respond(_triggered(answer))
+
+
+async def batch(call: Call) -> Response:
+    body = await call.body(wire.BATCH, limit=limits.MAX_BATCH_BYTES)
+    items = body["items"]
+    if not 1 <= len(items) <= limits.MAX_BATCH:
+        raise InvalidRequest(f"items has {len(items)} entries: expected 1 to {limits.MAX_BATCH}", "items")
+    request_key = _request_key(call.request.headers)
+    batch_id = _batch_id(call.environment_id, request_key)
+    results: list[dict[str, Any] | None] = [None] * len(items)
+    new: list[NewRun] = []
+    places: list[int] = []
+    for index, item in enumerate(items):
+        try:
+            key = None if request_key is None else f"{request_key}:{index}"
+            new.append(
+                new_run(call, item["task"], item, call.request.headers, batch_id=batch_id, request_key=key)
+            )
+            places.append(index)
+        except HoldfastError as error:
+            results[index] = problem(error)
+    for index, answer in zip(places, await call.engine.trigger(new) if new else [], strict=True):
+        results[index] = problem(answer) if isinstance(answer, HoldfastError) else _triggered(answer)
+    return respond({"batchId": batch_id, "runs": results})
+
+
+def new_run(
+    call: Call,
+    task: str,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str],
+    batch_id: str | None = None,
+    request_key: str | None = None,
+) -> NewRun:
+    """A trigger's body as the engine takes it. Raises InvalidRequest or PayloadTooLarge naming the field."""
+    options: Mapping[str, Any] = body.get("options") or {}
+    parent_id, parent_lease = _lease(headers)
+    key = options.get("concurrencyKey")
+    single = batch_id is None
+    return NewRun(
+        environment_id=call.environment_id,
+        task=task,
+        payload=payload_text(body.get("payload"), options.get("payloadType"), "payload" in body),
+        queue=options["queue"]["name"] if "queue" in options else None,
+        concurrency_key=None if key is None else str(key),
+        delay=options.get("delay"),
+        ttl=options.get("ttl"),
+        idempotency_key=options.get("idempotencyKey", headers.get("idempotency-key") if single else None),
+        idempotency_key_ttl=options.get(
+            "idempotencyKeyTTL", headers.get("idempotency-key-ttl") if single else None
+        ),
+        machine=options.get("machine"),
+        max_attempts=options.get("maxAttempts"),
+        max_duration=options.get("maxDuration"),
+        metadata=metadata_text(options.get("metadata")),
+        tags=tag_list(options.get("tags", [])),
+        is_test=options.get("test", False),
+        priority=options.get("priority", 0),
+        parent_id=options.get("parentRunId", parent_id),
+        parent_lease=parent_lease if options.get("parentRunId", parent_id) == parent_id else None,
+        version_lock=options.get("lockToVersion"),
+        batch_id=batch_id,
+        request_key=_request_key(headers) if single else request_key,
+    )
+
+
+def payload_text(payload: Any, payload_type: str | None, given: bool) -> str | None:
+    """A payload as the JSON text that is kept. With a type of application/json, a text is JSON already."""
+    if not given:
+        return None
+    if payload_type not in (None, "application/json", "text/plain"):
+        raise InvalidRequest(
+            f"options.payloadType is {payload_type!r}: expected application/json or text/plain",
+            "options.payloadType",
+        )
+    if payload_type == "application/json" and isinstance(payload, str):
+        payload = decode(payload, "payload", limits.MAX_PAYLOAD)
+    return encode_checked(payload, "payload", limits.MAX_PAYLOAD)
+
+
+def metadata_text(metadata: Any) -> str | None:
+    if metadata is None:
+        return None
+    if isinstance(metadata, str):
+        metadata = decode(metadata, "options.metadata", limits.MAX_METADATA)
+    if not isinstance(metadata, dict):
+        raise InvalidRequest(
+            f"options.metadata is {str(metadata)[:40]!r}: expected an object", "options.metadata"
+        )
+    return encode_checked(metadata, "options.metadata", limits.MAX_METADATA)
+
+
+def tag_list(tags: str | list[str]) -> list[str]:
+    return [tags] if isinstance(tags, str) else tags
+
+
+async def retrieve(call: Call) -> Response:
+    return respond(await _full(call, call.path("run")))
+
+
+async def cancel(call: Call) -> Response:
+    run = await call.engine.cancel(call.environment_id, call.path("run"))
+    return respond({"id": run.id})
+
+
+async def replay(call: Call) -> Response:
+    body = await call.body(wire.REPLAY, empty={})
+    changes: dict[str, Any] = {}
+    if "payload" in body:
+        changes["payload"] = payload_text(body["payload"], body.get("payloadType"), given=True)
+    if "metadata" in body:
+        changes["metadata"] = metadata_text(body["metadata"])
+    if "tags" in body:
+        changes["tags"] = tag_list(body["tags"])
+    if "concurrencyKey" in body:
+        changes["concurrency_key"] = str(body["concurrencyKey"])
+    for name, field in REPLAY_FIELDS.items():
+        if name in body:
+            changes[field] = body[name]  # type: ignore[literal-required]  # the names are those of the shape
+    answer = await call.engine.replay(call.environment_id, call.path("run"), changes)
+    return respond({"id": answer.id})
+
+
+REPLAY_FIELDS = {
+    "queue": "queue",
+    "machine": "machine",
+    "version": "version_lock",
+    "delay": "delay",
+    "ttl": "ttl",
+    "idempotencyKey": "idempotency_key",
+    "idempotencyKeyTTL": "idempotency_key_ttl",
+    "maxAttempts": "max_attempts",
+    "maxDuration": "max_duration",
+    "priority": "priority",
+}
+
+
+async def reschedule(call: Call) -> Response:
+    body = await call.body(wire.RESCHEDULE)
+    run = await call.engine.reschedule(call.environment_id, call.path("run"), body["delay"])
+    return respond(await _full(call, run.id))
+
+
+async def add_tags(call: Call) -> Response:
+    body = await call.body(wire.TAGS)
+    count = await call.engine.add_tags(call.environment_id, call.path("run"), tag_list(body["tags"]))
+    return respond({"message": f"Successfully set {count} new tags." if count else "No new tags to add"})
+
+
+async def read_metadata(call: Call) -> Response:
+    run = await call.engine.run(call.environment_id, call.path("run"))
+    return respond({"metadata": json.loads(run.metadata), "metadataType": "application/json"})
+
+
+async def write_metadata(call: Call) -> Response:
+    body = await call.body(wire.METADATA)
+    change = ChangeMetadata(
+        call.environment_id,
+        call.path("run"),
+        body.get("metadata"),
+        body.get("operations", []),
+        body.get("parentOperations", []),
+        body.get("rootOperations", []),
+    )
+    return respond({"metadata": await call.engine.change_metadata(change)})
+
+
+async def result(call: Call) -> Response:
+    """404 while the run goes on; `waitMs` holds the answer back until it ends or the time is over."""
+    wait_ms = query_number(call.request, "waitMs", 0, MAX_WAIT_MS)
+    ended, _ = await call.engine.finished(call.environment_id, [call.path("run")], wait_ms)
+    if not ended:
+        raise NotFound("Run either doesn't exist or is not finished")
+    return respond(wire.result(ended[0]))
+
+
+async def results(call: Call) -> Response:
+    body = await call.body(wire.RESULTS)
+    ended, pending = await call.engine.finished(call.environment_id, body["runs"], body.get("waitMs", 0))
+    return respond({"results": [wire.result(run) for run in ended], "pending": pending})
+
+
+async def logs(call: Call) -> Response:
+    size = query_number(call.request, "page[size]", 1_000, 10_000, least=1)
+    after = query_number(call.request, "page[after]", 0, 999_999_999)
+    rows = await call.engine.logs(call.environment_id, call.path("run"), after, size)
+    data = [{**row, "id": str(row["id"]), "at": wire.moment(row["at"])} for row in rows]
+    pagination = {"next": data[-1]["id"]} if len(data) == size else {}
+    return respond({"data": data, "pagination": pagination})
+
+
+async def _full(call: Call, run_id: str) -> dict[str, Any]:
+    found = await call.engine.details(call.environment_id, run_id)
+    return wire.full_run(found.run, found.attempts, found.root, found.parent, found.children)
+
+
+def _triggered(answer: Triggered) -> dict[str, Any]:
+    return {"id": answer.id, "isCached": True} if answer.is_cached else {"id": answer.id}
+
+
+def _lease(headers: Mapping[str, str]) -> tuple[str | None, int | None]:
+    """The attempt on whose behalf a request is made: header x-holdfast-lease, run id and lease number."""
+    text = headers.get("x-holdfast-lease")
+    if text is None:
+        return None, None
+    run_id, _, lease = text.partition(":")
+    if not lease.isdecimal() or len(lease) > 15:
+        raise InvalidRequest("the header x-holdfast-lease must be <run id>:<lease>", "x-holdfast-lease")
+    return run_id, int(lease)
+
+
+def _request_key(headers: Mapping[str, str]) -> str | None:
+    key = headers.get("x-trigger-request-idempotency-key")
+    if key is not None and not 1 <= len(key) <= 256:
+        raise InvalidRequest(
+            f"x-trigger-request-idempotency-key has {len(key)} characters: expected 1 to 256",
+            "x-trigger-request-idempotency-key",
+        )
+    return key
+
+
+def _batch_id(environment_id: str, request_key: str | None) -> str:
+    """A new id; the same one again for a repeated request."""
+    if request_key is None:
+        return _ids.new("batch", time.time_ns() // 1_000_000)
+    digest = hashlib.sha256(f"{environment_id}:{request_key}".encode()).hexdigest()
+    return f"batch_{digest[:25]}"
+
+
+RUN = {"type": "object", "description": "The run structure"}
+ID = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+
+ENDPOINTS = (
+    Endpoint("POST", "/api/v1/tasks/batch", batch, "Trigger up to 1,000 runs", wire.BATCH),
+    Endpoint(
+        "POST", "/api/v1/tasks/{task}/trigger", trigger, "Trigger a run", wire.TRIGGER, ID, body_optional=True
+    ),
+    Endpoint("GET", "/api/v3/runs/{run}", retrieve, "Read a run", answer=RUN),
+    Endpoint("POST", "/api/v2/runs/{run}/cancel", cancel, "Cancel a run and its descendants", answer=ID),
+    Endpoint(
+        "POST", "/api/v1/runs/{run}/replay", replay, "Run the same again", wire.REPLAY, ID, body_optional=True
+    ),
+    Endpoint("POST", "/api/v1/runs/{run}/reschedule", reschedule, "Move a delayed run", wire.RESCHEDULE, RUN),
+    Endpoint("POST", "/api/v1/runs/{run}/tags", add_tags, "Add tags to a run", wire.TAGS),
+    Endpoint("GET", "/api/v1/runs/{run}/metadata", read_metadata, "Read a run's metadata"),
+    Endpoint("PUT", "/api/v1/runs/{run}/metadata", write_metadata, "Change a run's metadata", wire.METADATA),
+    Endpoint("GET", "/api/v1/runs/{run}/result", result, "Read or await a run's result", query=("waitMs",)),
+    Endpoint("POST", "/api/v1/runs/results", results, "Await the first of several runs", wire.RESULTS),
+    Endpoint(
+        "GET", "/api/v1/runs/{run}/logs", logs, "Read what a run logged", query=("page[size]", "page[after]")
+    ),
+)
