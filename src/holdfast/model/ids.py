@@ -11,10 +11,8 @@ WorkerId = NewType("WorkerId", str)
 EnvironmentId = NewType("EnvironmentId", str)
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-PAIRS = [a + b for a in DIGITS for b in DIGITS]
 TIME_LENGTH = 9  # 36**9 ms last until the year 5188
-COUNT_PAIRS = 2
-RANDOM_PAIRS = 6  # 62 bits
+MAX_COUNT = 0x10000
 
 
 def base36(number: int, length: int) -> str:
@@ -30,11 +28,11 @@ class Ids:
     """Makes identifiers: 9 characters of time, 4 that count within the millisecond, 12 random ones.
 
     Ids of one `Ids` sort strictly by the order they were asked for, also when the clock steps
-    back. Safe to share between threads. A seeded `random` makes them repeatable.
+    back. They are no secrets. Safe to share between threads. A seeded `random` makes them repeatable.
     """
 
     def __init__(self, source: random.Random | None = None) -> None:
-        self._random = source or random.SystemRandom()
+        self._random = source or random.Random()
         self._lock = threading.Lock()
         self._last_ms = -1
         self._count = 0
@@ -46,18 +44,12 @@ class Ids:
                 self._last_ms, self._count, self._time = now_ms, 0, base36(now_ms, TIME_LENGTH)
             else:
                 self._count += 1
-                if self._count == len(PAIRS) ** COUNT_PAIRS:
+                if self._count == MAX_COUNT:
                     self._last_ms, self._count = self._last_ms + 1, 0
                     self._time = base36(self._last_ms, TIME_LENGTH)
-            time, count = self._time, self._count
-            bits = self._random.getrandbits(64)
-        text = [time, PAIRS[count // len(PAIRS)], PAIRS[count % len(PAIRS)]]
-        for _ in range(RANDOM_PAIRS):
-            bits, pair = divmod(bits, len(PAIRS))
-            text.append(PAIRS[pair])
-        return f"{prefix}_{''.join(text)}"
+            return f"{prefix}_{self._time}{self._count:04x}{self._random.getrandbits(48):012x}"
 
 
 def attempt_id(run_id: str, start: int) -> str:
     """The id of a run's `start`-th start: derived, so that asking twice gives the same."""
-    return f"attempt_{run_id.partition('_')[2]}{PAIRS[start % len(PAIRS)]}"
+    return f"attempt_{run_id.partition('_')[2]}{base36(start, 2)}"

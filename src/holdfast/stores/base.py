@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
 import pydantic_core
@@ -29,6 +30,12 @@ T = TypeVar("T")
 RUN_COLUMNS = tuple(field.name for field in fields(Run))
 _STATUSES = {str(status): status for status in RunStatus}
 _STATUS, _ALONE, _IS_TEST = (RUN_COLUMNS.index(name) for name in ("status", "alone", "is_test"))
+NEW = (
+    "id environment_id status task version_lock queue concurrency_key priority score max_attempts max_duration "
+    "machine ttl_ms due_at delayed_until created_at idempotency_key parent_id root_id depth batch_id replay_of "
+    "tags metadata payload is_test"
+).split()
+_new_columns = attrgetter(*NEW[:-1])
 SAVED = [
     "status",
     "lease",
@@ -56,12 +63,9 @@ def run_of(row: Sequence[Any]) -> Run:
     return Run(*values)
 
 
-def run_row(run: Run) -> list[Any]:
-    """The columns of a run, in the table's order."""
-    values = [getattr(run, name) for name in RUN_COLUMNS]
-    values[_ALONE] = int(run.alone)
-    values[_IS_TEST] = int(run.is_test)
-    return values
+def new_row(run: Run) -> tuple[Any, ...]:
+    """What `add_runs` takes of a new run, in the order of NEW; the other columns begin the same for all."""
+    return (*_new_columns(run), int(run.is_test))
 
 
 def batch(rows: Iterable[Any]) -> str:
@@ -75,6 +79,9 @@ class Connection(Protocol):
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]: ...
 
     def dicts(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]: ...
+
+    def many(self, statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Executes a statement for all rows, whose columns stand in the order of the parameters `names`."""
 
     def select(self, text: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]: ...
 
@@ -130,7 +137,7 @@ class Tx:
     def add_runs(self, runs: Sequence[Run]) -> None:
         """Adds new runs."""
         if runs:
-            self.do("add_runs", runs=batch(run_row(run) for run in runs))
+            self._connection.many("add_runs", NEW, [new_row(run) for run in runs])
 
     def save_runs(self, before: Mapping[str, Run], after: Iterable[Run]) -> set[str]:
         """Writes runs that were decided on; `before` holds them as they were read.

@@ -22,7 +22,7 @@ from holdfast.errors import BadSetting, StoreTooNew, StoreUnavailable
 from holdfast.model.ids import Ids
 from holdfast.stores.base import I, O, Store, T, Tx, UseCase
 from holdfast.stores.commit import Call, Committer, call_together
-from holdfast.stores.sql import migrations, statements
+from holdfast.stores.sql import PARAMETER, migrations, statements
 
 BUSY_TIMEOUT_SECONDS = 10.0
 READERS = 2
@@ -45,6 +45,7 @@ class SqliteConnection:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.raw = connection
         self._statements = statements("sqlite")
+        self._texts: dict[str, str] = {}
 
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return self.raw.execute(self._statements[statement].text, parameters).fetchall()
@@ -53,6 +54,18 @@ class SqliteConnection:
         cursor = self.raw.execute(self._statements[statement].text, parameters)
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def many(self, statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        self.raw.executemany(self._numbered(statement, tuple(names)), rows)
+
+    def _numbered(self, statement: str, names: tuple[str, ...]) -> str:
+        """The statement with numbers for its parameters, so that rows need not be dictionaries."""
+        text = self._texts.get(statement)
+        if text is None:
+            places = {name: f"?{index}" for index, name in enumerate(names, 1)}
+            text = PARAMETER.sub(lambda match: places[match[1]], self._statements[statement].text)
+            self._texts[statement] = text
+        return text
 
     def select(self, text: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return self.raw.execute(text, parameters).fetchall()

@@ -21,14 +21,6 @@ select runs.* from runs where parent_id = :parent_id order by id limit :limit
 select id, run_id, number, status, started_at, completed_at, error
   from attempts where run_id = :run_id order by id
 
--- name: held
--- How many runs of each queue and key hold a slot of an environment now.
-select queue, concurrency_key, count(*) as held
-  from runs
- where worker_id is not null and environment_id = :environment_id
-   and status in ('EXECUTING', 'REATTEMPTING')
- group by queue, concurrency_key
-
 -- name: queues
 -- The queues of an environment that were declared.
 select name, concurrency_limit, per_key_limit, paused from queues where environment_id = :environment_id

@@ -14,15 +14,17 @@ select 1 as locked where :keys is null
 select 1 as locked where :id is null
 
 -- name: add_runs
--- Adds runs. :runs are all columns in the table's order.
-insert into runs
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-       value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14,
-       value ->> 15, value ->> 16, value ->> 17, value ->> 18, value ->> 19, value ->> 20, value ->> 21,
-       value ->> 22, value ->> 23, value ->> 24, value ->> 25, value ->> 26, value ->> 27, value ->> 28,
-       value ->> 29, value ->> 30, value ->> 31, value ->> 32, value ->> 33, value ->> 34, value ->> 35,
-       value ->> 36, value ->> 37, value ->> 38
-  from json_each(:runs)
+-- Adds new runs: executed once for each. Binding a row is 2.5 times as fast as taking it out of a JSON batch.
+insert into runs (
+    id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
+    max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
+    idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
+    lease, attempt, starts, losses, alone, updated_at)
+values (
+    :id, :environment_id, :status, :task, :version_lock, :queue, :concurrency_key, :priority, :score,
+    :max_attempts, :max_duration, :machine, :is_test, :ttl_ms, :due_at, :delayed_until, :created_at,
+    :idempotency_key, :parent_id, :root_id, :depth, :batch_id, :replay_of, :tags, :metadata, :payload,
+    1, 0, 0, 0, 0, :created_at)
 
 -- name: runs_for_update
 -- Runs by id, locked in order of id until the commit. :ids are run ids.
@@ -56,25 +58,38 @@ update runs
  where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1
 returning runs.id
 
+-- name: held
+-- How many runs of each queue and key hold a slot of an environment now. Without the hint the planner walks the
+-- whole history by runs_by_environment.
+select queue, concurrency_key, count(*) as held
+  from runs indexed by runs_held
+ where worker_id is not null and environment_id = :environment_id
+   and status in ('EXECUTING', 'REATTEMPTING')
+ group by queue, concurrency_key
+
 -- name: lanes
 -- The lanes of an environment that have a queued run: at most :limit, in the order of their names after
--- (:task, :queue, :concurrency_key). Jumps from lane to lane along runs_ready.
+-- (:task, :queue, :concurrency_key). Jumps from lane to lane along runs_ready: one seek each for the next key, else
+-- the next queue, else the next task, because SQLite uses only the first column of a row comparison here.
 with recursive lane (task, queue, concurrency_key) as (
-    select * from (
-        select task, queue, concurrency_key from runs
-         where status = 'QUEUED' and environment_id = :environment_id
-           and (task, queue, concurrency_key) > (:task, :queue, :concurrency_key)
-         order by task, queue, concurrency_key limit 1)
+    select :task, :queue, :concurrency_key
     union all
     select next.task, next.queue, next.concurrency_key
-      from lane join runs as next on next.rowid = (
-        select rowid from runs
-         where status = 'QUEUED' and environment_id = :environment_id
-           and (runs.task, runs.queue, runs.concurrency_key) > (lane.task, lane.queue, lane.concurrency_key)
-         order by runs.task, runs.queue, runs.concurrency_key limit 1)
-     limit :limit
+      from lane join runs as next on next.rowid = coalesce(
+        (select rowid from runs
+          where status = 'QUEUED' and environment_id = :environment_id and runs.task = lane.task
+            and runs.queue = lane.queue and runs.concurrency_key > lane.concurrency_key
+          order by runs.concurrency_key limit 1),
+        (select rowid from runs
+          where status = 'QUEUED' and environment_id = :environment_id and runs.task = lane.task
+            and runs.queue > lane.queue
+          order by runs.queue, runs.concurrency_key limit 1),
+        (select rowid from runs
+          where status = 'QUEUED' and environment_id = :environment_id and runs.task > lane.task
+          order by runs.task, runs.queue, runs.concurrency_key limit 1))
+     limit :limit + 1
 )
-select task, queue, concurrency_key from lane
+select task, queue, concurrency_key from lane limit -1 offset 1
 
 -- name: ready_runs
 -- The first :limit runs of each lane. :lanes are [task, queue, concurrency key]; runs that are locked to another

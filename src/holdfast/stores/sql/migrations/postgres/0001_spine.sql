@@ -89,7 +89,7 @@ create table runs (
 
 -- What the hot path reads is bounded by the live work: each of these but the lists is partial.
 create index runs_ready on runs (environment_id, task, queue, concurrency_key, score, id) where status = 'QUEUED';
-create index runs_held on runs (worker_id) where worker_id is not null;
+create index runs_held on runs (worker_id, environment_id, queue, concurrency_key, status) where worker_id is not null;
 create index runs_due on runs (due_at) where due_at is not null;
 create index runs_parked on runs (environment_id, task, id) where status = 'WAITING_FOR_DEPLOY';
 create index runs_unfinished on runs (environment_id, status, id) where finished_at is null;
