@@ -74,7 +74,9 @@ def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastErro
         version = _version(tx, item)
         worker_id = tx.new_id("worker")
         if item.replaces is not None:
-            lose_worker(tx, item.replaces)
+            dead = tx.one("worker", id=item.replaces)
+            if dead is not None and dead["environment_id"] == item.environment_id:
+                lose_worker(tx, item.replaces)
         for task in item.tasks:
             spec = json.dumps(asdict(task))
             tx.do("save_task", environment_id=item.environment_id, id=task.id, version=version, spec=spec)
@@ -167,7 +169,13 @@ def lose_worker(tx: Tx, worker_id: str) -> None:
 
 
 def _give_back(tx: Tx, worker_id: str, lost: bool) -> None:
-    held = tx.runs("runs_of_worker", worker_id=worker_id, limit=limits.MAX_SLOTS * 2)
+    # All of them, however many it claimed: what is left under a worker that is gone is stuck.
+    while _give_back_some(tx, worker_id, lost) == limits.MAX_SLOTS:
+        pass
+
+
+def _give_back_some(tx: Tx, worker_id: str, lost: bool) -> int:
+    held = tx.runs("runs_of_worker", worker_id=worker_id, limit=limits.MAX_SLOTS)
     after, attempts = [], []
     for run in held:
         if run.status is RunStatus.CANCELLED:
@@ -180,9 +188,10 @@ def _give_back(tx: Tx, worker_id: str, lost: bool) -> None:
         if attempt is not None:
             attempts.append(attempt)
     tx.add_attempts(attempts)
-    tx.save_runs({run.id: run for run in held}, after)
+    saved = tx.save_runs({run.id: run for run in held}, after)
     for run in after:
         tx.wake(f"ready:{run.environment_id}" if run.status is RunStatus.QUEUED else f"run:{run.id}")
+    return len(saved)
 
 
 def _room(tx: Tx, environment_id: str) -> Room:

@@ -51,7 +51,11 @@ STREAMED = frozenset({"metadata", "tags", "logs"})
 
 
 def report(tx: Tx, items: list[Reported]) -> list[Answer]:
-    """Applies reports; one answer for each, in order. A report that arrives twice is fenced the second time."""
+    """Applies reports; one answer for each, in order.
+
+    A report that arrives twice changes nothing the second time. Where the worker goes on by its
+    answer ("retry", "started") it gets that again, since the first may have been lost; else "fenced".
+    """
     answers: list[Answer | None] = [None] * len(items)
     streamed = [index for index, item in enumerate(items) if item.report["kind"] in STREAMED]
     if streamed:
@@ -114,7 +118,7 @@ def _decide(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: 
         item = items[index]
         run = runs.get(item.report["run"])
         if run is None or run.lease != item.report["lease"] or run.worker_id != item.worker_id:
-            answers[index] = FENCED
+            answers[index] = _again(run, item)
         elif item.report["kind"] == "started":
             starts.append(index)
         elif item.report["kind"] == "closed":
@@ -140,6 +144,18 @@ def _decide(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: 
         _wake(tx, run)
     if starts:
         _next_attempts(tx, items, starts, answers)
+
+
+def _again(run: Run | None, item: Reported) -> Answer:
+    """The answer to a report under a lease that is over: its first answer, if nothing has happened since."""
+    said = item.report
+    if run is None or run.worker_id != item.worker_id or run.lease != said["lease"] + 1:
+        return FENCED
+    if said["kind"] == "failed" and run.status is RunStatus.REATTEMPTING and said["retryDelayMs"] is not None:
+        return _told(run, said)
+    if said["kind"] == "started" and run.status is RunStatus.EXECUTING:
+        return Answer("started", lease=run.lease, attempt=run.attempt)
+    return FENCED
 
 
 def _outcome(tx: Tx, run: Run, said: Mapping[str, Any]) -> tuple[Run, Attempt | None]:
@@ -181,7 +197,7 @@ def _next_attempts(
         rows = tx.all("next_attempts", starts=batch(starts), worker_id=worker_id, now=tx.now)
         started = {row["id"]: row for row in rows}
         for index in own:
-            row = started.pop(items[index].report["run"], None)
+            row = started.get(items[index].report["run"])
             answers[index] = (
                 FENCED if row is None else Answer("started", lease=row["lease"], attempt=row["attempt"])
             )

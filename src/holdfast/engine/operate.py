@@ -67,19 +67,13 @@ def cancel(tx: Tx, items: list[Cancel]) -> list[Run | HoldfastError]:
     found = _load(tx, items)
     before: dict[str, Run] = {}
     after: dict[str, Run] = {}
-    level = []
     for item in items:
-        run = found.get(item.run_id)
-        if run is not None and run.environment_id == item.environment_id and not run.is_final:
-            level.append((run, item.reason))
-    while level:
-        fresh = [(run, reason) for run, reason in level if run.id not in before]
-        for run, reason in fresh:
-            before[run.id] = run
-            after[run.id] = cancelled(run, reason, tx.now)
-        reasons = {run.id: reason for run, reason in fresh}
-        children = tx.runs("active_children", ids=batch(sorted(reasons))) if reasons else []
-        level = [(child, reasons[child.parent_id or ""]) for child in children]
+        target = found.get(item.run_id)
+        if target is None or target.environment_id != item.environment_id or target.is_final:
+            continue
+        for run in (target, *tx.runs("active_descendants", ids=batch([target.id]))):
+            before.setdefault(run.id, run)
+            after.setdefault(run.id, cancelled(run, item.reason, tx.now))
     tx.save_runs(before, after.values())
     for run in after.values():
         tx.wake(f"run:{run.id}")
@@ -137,7 +131,8 @@ def reschedule(tx: Tx, items: list[Reschedule]) -> list[Run | HoldfastError]:
             except HoldfastError as error:
                 answer = error
             else:
-                before[answer.id], after[answer.id] = found[answer.id], answer
+                before.setdefault(answer.id, found[answer.id])  # as it is stored, also the second time
+                after[answer.id] = answer
                 found[answer.id] = answer
         answers.append(answer)
     tx.save_runs(before, after.values())

@@ -86,7 +86,7 @@ def _pass(tx: Tx, item: Due) -> Passed:
     for run_id in saved:
         _wake(tx, after[run_id])
     more = len(due) == item.limit or len(parked) == PARKED_BATCH or len(lost) == 10
-    return Passed(len(saved) + len(lost), more, _next_due(tx))
+    return Passed(len(saved) + len(lost), more, _next_due(tx, item.lose_workers))
 
 
 def _due(run: Run, now: int, registered: bool) -> Run:
@@ -99,6 +99,8 @@ def _due(run: Run, now: int, registered: bool) -> Run:
         case S.QUEUED:
             # A started run that was given back keeps no ttl (rule R20); only a first wait can expire.
             return expired(run, now) if run.starts == 0 else replace(run, lease=run.lease + 1, due_at=None)
+        case S.REATTEMPTING if run.worker_id is not None:
+            return replace(run, due_at=None)  # its worker begins the next attempt, under the same lease
         case S.REATTEMPTING:
             return moved(run, S.QUEUED, now, due_at=None)  # at its old place (rule R26)
         case S.CANCELLED:
@@ -115,8 +117,9 @@ def _registered(tx: Tx, runs: list[Run]) -> set[tuple[str, str]]:
     return {(env, task) for env, names in tasks.items() for task in load_specs(tx, env, names)}
 
 
-def _next_due(tx: Tx) -> int | None:
-    rows = [tx.one("next_due"), tx.one("next_worker_lease")]
+def _next_due(tx: Tx, lose_workers: bool) -> int | None:
+    # A lease that is over and may not be acted on yet would make the next pass due at once, for ever.
+    rows = [tx.one("next_due"), tx.one("next_worker_lease") if lose_workers else None]
     return min((row["at"] for row in rows if row and row["at"] is not None), default=None)
 
 

@@ -175,10 +175,8 @@ def after_failure(run: Run, error: RunError, delay_ms: int | None, now: int) -> 
     if delay_ms is None or run.attempt >= (run.max_attempts or 1) or not may_be_retried(error):
         return ended(run, status_of(error), now, error), None
     attempt = last_attempt(run, error, AttemptStatus.FAILED, now)
-    if delay_ms < IN_PROCESS_BELOW_MS:
-        return moved(run, S.REATTEMPTING, now, attempt_started_at=None), attempt
-    back = moved(run, S.REATTEMPTING, now, worker_id=None, due_at=now + delay_ms, attempt_started_at=None)
-    return back, attempt
+    again = moved(run, S.REATTEMPTING, now, due_at=now + delay_ms, losses=0, attempt_started_at=None)
+    return (again if delay_ms < IN_PROCESS_BELOW_MS else replace(again, worker_id=None)), attempt
 
 
 def after_crash(
@@ -187,14 +185,14 @@ def after_crash(
     """What becomes of a run whose process died under it.
 
     shared    other runs were in that process, so nobody knows which one killed it: no attempt is
-              lost, and each runs alone next time
+              lost, and each runs alone next time; said of one that was to run alone it does not count
     delay_ms  of the run's retry policy, None after the last attempt
 
     A run that dies again in a process of its own ends CRASHED.
     """
     if run.status is S.REATTEMPTING:
         return given_back(run, now, alone=run.alone), None
-    if shared:
+    if shared and not run.alone:
         if run.max_attempts == 1:
             return lost_for_good(run, "its process died together with other runs", now), None
         attempt = last_attempt(run, error, AttemptStatus.CANCELLED, now)
@@ -204,7 +202,14 @@ def after_crash(
         return ended(run, S.CRASHED if status is S.COMPLETED_WITH_ERRORS else status, now, error), None
     attempt = last_attempt(run, error, AttemptStatus.FAILED, now)
     back = moved(
-        run, S.REATTEMPTING, now, worker_id=None, alone=True, due_at=now + delay_ms, attempt_started_at=None
+        run,
+        S.REATTEMPTING,
+        now,
+        worker_id=None,
+        alone=True,
+        due_at=now + delay_ms,
+        losses=0,
+        attempt_started_at=None,
     )
     return back, attempt
 
@@ -239,7 +244,13 @@ def after_release(run: Run, now: int, started: bool) -> tuple[Run, Attempt | Non
 
 
 def given_back(run: Run, now: int, alone: bool) -> Run:
-    """`run` back in the queue at its old place, its attempt under way not counted."""
+    """`run` back in the queue at its old place, its attempt under way not counted.
+
+    One whose worker was sleeping the delay before the next attempt waits for the rest of it: a retry
+    is never early (invariant I12).
+    """
+    if run.status is S.REATTEMPTING and run.due_at is not None and run.due_at > now:
+        return replace(run, lease=run.lease + 1, worker_id=None, updated_at=now)
     attempt = run.attempt - 1 if run.status is S.EXECUTING else run.attempt
     return moved(
         run, S.QUEUED, now, worker_id=None, due_at=None, attempt=attempt, alone=alone, attempt_started_at=None

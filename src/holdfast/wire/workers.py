@@ -9,8 +9,9 @@
 Every report carries the `lease` number that the claim, or the last answer, gave. With an older
 number nothing is changed and the answer is "fenced": final, never to be repeated. A 404 means that
 the worker was declared lost: it stops what it runs and registers again. 5xx and broken connections
-are repeated with the same body until the lease is over; a report that arrives twice is answered
-"fenced" the second time and changes nothing.
+are repeated with the same body until the lease is over; a report that arrives twice changes nothing
+and is answered "fenced" the second time, but where the worker goes on by the answer ("retry",
+"started") it gets that once more.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ select runs.id, runs.status
      or (runs.status = 'WAITING_FOR_DEPLOY' and runs.worker_id is null)
      or (runs.status = 'EXECUTING' and workers.id is not null and runs.due_at is null)
      or (runs.status = 'REATTEMPTING'
-         and (runs.due_at is not null) <> (workers.id is not null)
+         and (runs.due_at is not null or workers.id is not null)
          and (runs.worker_id is null) = (workers.id is null))
      or (runs.status = 'CANCELLED' and runs.due_at is not null))
  order by runs.id limit 100

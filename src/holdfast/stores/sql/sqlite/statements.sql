@@ -38,11 +38,16 @@ select runs.* from runs where id in (select value from json_each(:ids)) order by
 -- Whether runs are final, for those who wait. :ids are run ids.
 select id, environment_id, status from runs where id in (select value from json_each(:ids))
 
--- name: active_children
--- The children of :ids that have not ended, locked in order of id.
-select runs.* from runs
- where parent_id in (select value from json_each(:ids)) and finished_at is null and status <> 'CANCELLED'
- order by id
+-- name: active_descendants
+-- Children of :ids and theirs, and so on, that have not ended, locked in order of id. Those who did may have some.
+with recursive tree (id) as (
+    select id from runs where parent_id in (select value from json_each(:ids))
+     union
+    select runs.id from tree join runs on runs.parent_id = tree.id
+)
+select runs.* from tree join runs on runs.id = tree.id
+ where runs.finished_at is null and runs.status <> 'CANCELLED'
+ order by runs.id
 
 -- name: save_runs
 -- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
@@ -135,7 +140,7 @@ returning runs.id
 with c as materialized (select value as v from json_each(:starts))
 update runs
    set status = 'EXECUTING', lease = runs.lease + 1, attempt = runs.attempt + 1, starts = runs.starts + 1,
-       updated_at = :now, attempt_started_at = :now
+       due_at = null, updated_at = :now, attempt_started_at = :now
   from c
  where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1 and runs.status = 'REATTEMPTING'
    and runs.worker_id = :worker_id

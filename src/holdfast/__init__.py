@@ -1,0 +1,136 @@
+"""Background jobs and durable execution for Python.
+
+Every public name is here and is loaded when it is first used, so that `import holdfast` costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.errors import (
+        AbortRun,
+        BlockingCallInLoop,
+        Fenced,
+        HoldfastError,
+        InvalidRequest,
+        NotAuthorised,
+        NotFound,
+        PayloadTooLarge,
+        ResultTimeout,
+        RetryAfter,
+        RunCancelled,
+        RunCrashed,
+        RunExpired,
+        RunFailed,
+        RunNotFound,
+        RunTimedOut,
+        ServerUnreachable,
+        Unprocessable,
+    )
+    from holdfast.sdk.batch import arun_all, run_all
+    from holdfast.sdk.client import Holdfast
+    from holdfast.sdk.context import CurrentRun, NoCurrentRun, current_run, progress
+    from holdfast.sdk.hooks import Hooks, global_hooks
+    from holdfast.sdk.options import Options
+    from holdfast.sdk.payload import OutputInvalid, PayloadInvalid
+    from holdfast.sdk.queue import Queue
+    from holdfast.sdk.registry import DuplicateName
+    from holdfast.sdk.retry import Retry
+    from holdfast.sdk.run import Run
+    from holdfast.sdk.task import Bound, Task, task
+
+_HOMES = {
+    "AbortRun": "errors",
+    "BlockingCallInLoop": "errors",
+    "Bound": "sdk.task",
+    "CurrentRun": "sdk.context",
+    "DuplicateName": "sdk.registry",
+    "Fenced": "errors",
+    "Holdfast": "sdk.client",
+    "HoldfastError": "errors",
+    "Hooks": "sdk.hooks",
+    "InvalidRequest": "errors",
+    "NoCurrentRun": "sdk.context",
+    "NotAuthorised": "errors",
+    "NotFound": "errors",
+    "Options": "sdk.options",
+    "OutputInvalid": "sdk.payload",
+    "PayloadInvalid": "sdk.payload",
+    "PayloadTooLarge": "errors",
+    "Queue": "sdk.queue",
+    "ResultTimeout": "errors",
+    "Retry": "sdk.retry",
+    "RetryAfter": "errors",
+    "Run": "sdk.run",
+    "RunCancelled": "errors",
+    "RunCrashed": "errors",
+    "RunExpired": "errors",
+    "RunFailed": "errors",
+    "RunNotFound": "errors",
+    "RunTimedOut": "errors",
+    "ServerUnreachable": "errors",
+    "Task": "sdk.task",
+    "Unprocessable": "errors",
+    "arun_all": "sdk.batch",
+    "current_run": "sdk.context",
+    "global_hooks": "sdk.hooks",
+    "progress": "sdk.context",
+    "run_all": "sdk.batch",
+    "task": "sdk.task",
+}
+
+__all__ = [
+    "AbortRun",
+    "BlockingCallInLoop",
+    "Bound",
+    "CurrentRun",
+    "DuplicateName",
+    "Fenced",
+    "Holdfast",
+    "HoldfastError",
+    "Hooks",
+    "InvalidRequest",
+    "NoCurrentRun",
+    "NotAuthorised",
+    "NotFound",
+    "Options",
+    "OutputInvalid",
+    "PayloadInvalid",
+    "PayloadTooLarge",
+    "Queue",
+    "ResultTimeout",
+    "Retry",
+    "RetryAfter",
+    "Run",
+    "RunCancelled",
+    "RunCrashed",
+    "RunExpired",
+    "RunFailed",
+    "RunNotFound",
+    "RunTimedOut",
+    "ServerUnreachable",
+    "Task",
+    "Unprocessable",
+    "arun_all",
+    "current_run",
+    "global_hooks",
+    "progress",
+    "run_all",
+    "task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

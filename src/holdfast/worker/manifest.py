@@ -1,0 +1,66 @@
+"""What an executor found: the tasks, their queues, and what did not import."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
+
+from holdfast.errors import TaskImportFailed
+from holdfast.sdk import registry
+from holdfast.worker.capture import clean
+from holdfast.worker.pipe import Message
+
+
+def collect(names: Sequence[str]) -> Message:
+    """Import `names` and describe what they hold, as the executor's first message.
+
+    {"kind": "manifest", "tasks": [WireTask], "queues": [WireQueue], "memory": {task: bytes or null},
+     "failures": ["jobs.py: ModuleNotFoundError: …"], "fingerprint": "…"}
+    `memory` names the tasks with isolation="process". Equal code gives an equal fingerprint.
+    """
+    failures = [_sentence(failure) for failure in registry.load(names)]
+    tasks = registry.tasks()
+    described: Message = {
+        "kind": "manifest",
+        "tasks": [task.manifest() for _, task in sorted(tasks.items())],
+        "queues": [queue.manifest() for _, queue in sorted(registry.queues().items())],
+        "memory": {
+            id: task.memory_limit for id, task in sorted(tasks.items()) if task.isolation == "process"
+        },
+    }
+    digest = hashlib.sha256(to_json(described))
+    for source in sorted({_source(task.fn) for task in tasks.values()}):
+        if source:
+            digest.update(Path(source).read_bytes())
+    return {**described, "failures": failures, "fingerprint": digest.hexdigest()}
+
+
+def _source(function: Any) -> str:
+    module = sys.modules.get(getattr(inspect.unwrap(function), "__module__", ""))
+    path = getattr(module, "__file__", None)
+    return path if isinstance(path, str) and Path(path).is_file() else ""
+
+
+def _sentence(failure: TaskImportFailed) -> str:
+    """Module, the error's last line and its place."""
+    cause = failure.__cause__
+    if cause is None:
+        return clean(str(failure))
+    last = traceback.format_exception_only(type(cause), cause)[-1].strip()
+    place = ""
+    if isinstance(cause, SyntaxError):
+        place = f" ({cause.filename}, line {cause.lineno})"
+    else:
+        frames = [
+            frame for frame in traceback.extract_tb(cause.__traceback__) if "importlib" not in frame.filename
+        ]
+        if frames:
+            place = f" ({frames[-1].filename}, line {frames[-1].lineno})"
+    return clean(f"{failure.module} does not import: {last}{place}")

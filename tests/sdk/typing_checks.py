@@ -1,0 +1,74 @@
+"""What editors and type checkers see. Checked by mypy --strict and pyright strict; never executed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import assert_type
+
+from holdfast import Bound, HoldfastError, Queue, Retry, Run, arun_all, run_all, task
+
+
+@dataclass
+class Order:
+    id: str
+    cents: int
+
+
+payments = Queue("payments", concurrency=25, per_key=2)
+
+
+@task
+def send_email(to: str, subject: str, *, body: str = "") -> bool:
+    return bool(to and subject and body)
+
+
+@task(queue=payments, key="order.id", retry=Retry(5, give_up_on=(ValueError,)), timeout="10m")
+async def fulfil(order: Order) -> str:
+    return order.id
+
+
+@task(retry=3, ttl=timedelta(hours=1))
+def count() -> int:
+    return 1
+
+
+@task
+async def shout(text: str) -> str:
+    return text.upper()
+
+
+def in_threads(order: Order) -> None:
+    assert_type(send_email("a", "b"), bool)
+    assert_type(send_email.trigger("a", "b", body="c"), Run[bool])
+    assert_type(send_email.run("a", "b"), bool)
+    assert_type(send_email.bind("a", "b"), Bound[bool])
+    assert_type(send_email.options(delay="1h", tags=["x"]).trigger("a", "b"), Run[bool])
+    assert_type(count.trigger().result(timeout=3), int)
+    assert_type(fulfil.trigger(order), Run[str])
+    assert_type(fulfil.trigger(order).result(), str)
+    assert_type(fulfil.trigger(order).output, str | None)
+    assert_type(fulfil.run(order), str)
+    assert_type(run_all(fulfil.bind(one) for one in [order]), list[str])
+    assert_type(run_all([count.bind()], return_exceptions=True), list[int | HoldfastError])
+
+
+async def in_a_loop(order: Order) -> None:
+    assert_type(await fulfil(order), str)
+    assert_type(await fulfil.atrigger(order), Run[str])
+    assert_type(await fulfil.arun(order), str)
+    assert_type(await shout.options(priority=3).arun("a"), str)
+    assert_type(await (await send_email.atrigger("a", "b")).aresult(), bool)
+    assert_type(await fulfil.options(delay=timedelta(hours=1), is_test=True).atrigger(order), Run[str])
+    assert_type(await arun_all(fulfil.bind(one) for one in [order]), list[str])
+    assert_type(await arun_all([fulfil.bind(order)], return_exceptions=True), list[str | HoldfastError])
+
+
+def mistakes(order: Order) -> None:
+    # Each of these must be an error: an ignore that is not needed is reported.
+    send_email.trigger("a")  # type: ignore[call-arg]  # a missing argument
+    fulfil.trigger("a")  # type: ignore[arg-type]  # a wrong type
+    fulfil.options(dealy="1h")  # type: ignore[call-arg]  # a misspelt option
+    fulfil.bind()  # type: ignore[call-arg]  # nothing bound
+    wrong: int = fulfil.run(order)  # type: ignore[assignment]  # a wrong result
+    print(wrong)

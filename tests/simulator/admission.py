@@ -1,0 +1,25 @@
+"""What makes a trigger bad, told without the engine's help."""
+
+from __future__ import annotations
+
+from holdfast.engine.trigger import NewRun
+from simulator.oracle import Snapshot
+
+KEY_LIFETIME_MS = 30 * 86_400_000
+UNREADABLE = "soon"  # as a delay or a ttl
+NOBODY = "run_nobody"  # as a parent
+NO_VERSION = "19990101.1"
+
+
+def is_bad(item: NewRun, before: Snapshot) -> bool:
+    """Whether the item must be refused."""
+    parent = None if item.parent_id is None else before.runs.get(item.parent_id)
+    no_parent = item.parent_id is not None and (parent is None or parent.environment_id != item.environment_id)
+    return (
+        no_parent
+        or UNREADABLE in (item.delay, item.ttl)
+        or len(set(item.tags)) > 10
+        or (item.version_lock is not None and (item.environment_id, item.version_lock) not in before.versions)
+        or item.task == ""
+        or item.idempotency_key == ""
+    )

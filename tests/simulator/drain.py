@@ -1,0 +1,72 @@
+"""The end of a world: faults stop, workers are healthy, and everything must come to its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.engine import operate
+from holdfast.model.run import Run
+from holdfast.model.status import RunStatus
+from simulator.client import set_environment, set_queue_paused
+from simulator.options import ENVIRONMENTS
+from simulator.oracle import require
+
+if TYPE_CHECKING:
+    from simulator.world import World
+
+ROUNDS = 600
+LONGEST_MS = 3_600_000
+
+
+def drain(world: World) -> None:
+    """Raises Violation (I11) when a run is left after an hour of the store's time."""
+    from simulator.worker import Worker
+
+    world.timeline.add("world", "faults stop; limits are lifted")
+    world.network.faults = 0.0
+    world.ending = True
+    for worker in world.workers:
+        worker.deaths, worker.frozen = 0.0, False
+        worker.draining = world.random.random() < 0.7
+        for membership in worker.memberships:
+            membership.leaving = membership.leaving or worker.draining
+    for environment in ENVIRONMENTS:
+        world.network.send(
+            world.servers[0], set_environment, [{"id": environment, "concurrency_limit": 50, "paused": 0}]
+        )
+        for queue in ("narrow", "wide", "task/alpha"):
+            item = {"environment_id": environment, "name": queue, "paused": 0}
+            world.network.send(world.servers[0], set_queue_paused, [item])
+        worker = Worker(world, f"healthy-{environment}", environment, 1_000, None)
+        worker.tasks, worker.deaths = list(world.options.tasks), 0.0
+        world.workers.append(worker)
+    began = world.now
+    for round_number in range(ROUNDS):
+        world.step = world.timeline.step = world.step + 1
+        world.timeline.now = world.now
+        for worker in list(world.workers):
+            worker.act()
+        world.servers[round_number % 2].act()
+        while world.network.waiting:
+            world.network.deliver()
+        left = [run for run in world.oracle.now_before.runs.values() if run.finished_at is None]
+        if not left:
+            return
+        _help(world, left)
+        world.now += world.random.choice([0, 100, world.options.lease_ms // 4, world.options.lease_ms // 2])
+        if not any(run.worker_id or run.status is RunStatus.QUEUED for run in left):
+            world.now = max(world.now, min((run.due_at for run in left if run.due_at), default=0))
+    # What is still there is stuck: its worker lives and renews, and neither of them knows.
+    stuck = [(run.id, str(run.status), run.attempt, run.due_at, run.worker_id) for run in left]
+    require(False, "I11", f"not drained {world.now - began} ms after the last fault: {stuck}")
+
+
+def _help(world: World, left: list[Run]) -> None:
+    """What waits for a person gets one: runs of a task that nobody has, or of a version that is gone."""
+    known = {task.id for task in world.options.tasks}
+    versions = {worker["version"] for worker in world.oracle.now_before.workers.values()}
+    for run in left:
+        forsaken = run.task not in known or (run.version_lock is not None)
+        if forsaken and run.status in (RunStatus.QUEUED, RunStatus.WAITING_FOR_DEPLOY):
+            if run.version_lock is None or run.version_lock not in versions or world.random.random() < 0.3:
+                world.network.send(world.clients[0], operate.cancel, [operate.Cancel(run.environment_id, run.id)])

@@ -1,0 +1,237 @@
+"""What must be true of the store after every commit, whatever was called: the invariants on rows.
+
+What each use case may and must do is in rules.py. Both know nothing of how the engine does it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.model import run as model
+from holdfast.model.run import Run
+from holdfast.model.status import FINAL, MOVES, RunStatus
+from holdfast.stores.base import Store, Tx, UseCase, run_of
+from holdfast.stores.sqlite import SqliteStore
+
+S = RunStatus
+
+FIXED = (  # columns that no call may change once the run exists
+    *("environment_id", "task", "version_lock", "queue", "concurrency_key", "priority", "created_at", "is_test"),
+    *("ttl_ms", "idempotency_key", "parent_id", "root_id", "depth", "batch_id", "replay_of", "payload", "machine"),
+)
+FROZEN = ("status", "output", "error", "attempt", "starts", "losses", "started_at", "attempt_started_at", "version")
+LOSSES = frozenset({"upkeep", "register"})  # use cases that may declare a worker lost
+CAUSES = {  # which use cases may make a move
+    (S.QUEUED, S.EXECUTING): {"claim"},
+    (S.QUEUED, S.EXPIRED): {"upkeep"},
+    (S.DELAYED, S.QUEUED): {"upkeep"},
+    (S.DELAYED, S.WAITING_FOR_DEPLOY): {"upkeep"},
+    (S.WAITING_FOR_DEPLOY, S.QUEUED): {"upkeep"},
+    (S.REATTEMPTING, S.EXECUTING): {"report"},
+    (S.REATTEMPTING, S.QUEUED): {"upkeep", "report", "leave", "register"},
+    (S.EXECUTING, S.REATTEMPTING): {"report"},
+    (S.EXECUTING, S.QUEUED): {"report", "leave", "upkeep", "register"},
+    (S.EXECUTING, S.COMPLETED_SUCCESSFULLY): {"report"},
+    (S.EXECUTING, S.COMPLETED_WITH_ERRORS): {"report"},
+    (S.EXECUTING, S.FAILED_TO_RUN): {"report"},
+    (S.EXECUTING, S.TIMED_OUT): {"report"},
+    (S.EXECUTING, S.CRASHED): {"report", "leave", "upkeep", "register"},
+} | {(status, S.CANCELLED): {"cancel"} for status in S if S.CANCELLED in MOVES[status]}
+
+
+class Violation(AssertionError):
+    """An invariant does not hold. Begins with its number."""
+
+
+def require(condition: Any, invariant: str, text: str) -> None:
+    if not condition:
+        raise Violation(f"{invariant}: {text}")
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """The whole store at one commit."""
+
+    rows: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    attempts: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)  # (run id, id, number, status)
+    workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    environments: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    queues: dict[tuple[str, str], tuple[int | None, int | None, bool]] = field(default_factory=dict)
+    tasks: set[tuple[str, str]] = field(default_factory=set)
+    versions: set[tuple[str, str]] = field(default_factory=set)
+
+    def held(self, environment_id: str) -> list[Run]:
+        return [run for run in self.runs.values() if run.holds_slot and run.environment_id == environment_id]
+
+
+class Oracle:
+    """Performs use cases and compares the store before and after each."""
+
+    def __init__(self, rules: Any) -> None:
+        self.rules = rules
+        self.now_before = Snapshot()
+        self.retry_at: dict[str, int] = {}  # no attempt of the run may start before
+        self.losses: Counter[str] = Counter()  # in a row, as seen from here
+        self.unrecorded: Counter[str] = Counter()  # starts that were handed back before user code began
+        self.statuses: Counter[RunStatus] = Counter()
+        self.calls: Counter[str] = Counter()
+        self._written = -1
+
+    def perform(
+        self, store: Store, use_case: UseCase[Any, Any], items: Sequence[Any], rolled_back: bool
+    ) -> list[Any] | None:
+        """The results of the call, or None when it crashed before its commit. Raises Violation."""
+        at: list[int] = []
+
+        def timed(tx: Tx, given: list[Any]) -> Sequence[Any]:
+            at.append(tx.now)
+            return use_case(tx, given)
+
+        results: list[Any] | None = None
+        try:
+            results = store.transact(crashing(timed) if rolled_back else timed, items)
+        except CrashBeforeCommit:
+            pass
+        before = self.now_before
+        after = before if self._untouched(store) else self.read(store)
+        name = use_case.__name__
+        self.calls[name] += 1
+        if results is None:
+            require(after.rows == before.rows and after.attempts == before.attempts, "I15", "half a commit stayed")
+        else:
+            require(len(results) == len(items), "I15", f"{name} answered {len(results)} of {len(items)} items")
+            self._rows(name, at[-1], before, after)
+            self.rules.check(self, name, at[-1], items, results, before, after)
+            for run_id, run in after.runs.items():
+                if run is not before.runs.get(run_id):
+                    self._attempts(run, after)
+        self.now_before = after
+        return results
+
+    def _untouched(self, store: Store) -> bool:
+        """Whether SQLite says that no row was written; reading the whole store is what costs most."""
+        if not isinstance(store, SqliteStore):
+            return False
+        written, self._written = self._written, store._writer.raw.total_changes
+        return written == self._written
+
+    def read(self, store: Store) -> Snapshot:
+        """The store as it is now. Raises Violation when a run has no reason to move (I11)."""
+        [snapshot] = store.transact(self._read, [None])
+        return snapshot
+
+    def _read(self, tx: Tx, _: list[None]) -> list[Snapshot]:
+        select = tx._connection.select
+        before = self.now_before
+        after = Snapshot()
+        for row in select("select runs.* from runs order by id", {}):
+            run_id = row[0]
+            after.rows[run_id] = row
+            known = before.runs.get(run_id)
+            after.runs[run_id] = known if known is not None and before.rows[run_id] == row else run_of(row)
+        for row in select("select run_id, id, number, status from attempts order by run_id, id", {}):
+            after.attempts.setdefault(row[0], []).append(row)
+        for row in select("select id, environment_id, version, tasks, lease_until from workers", {}):
+            names = ("id", "environment_id", "version", "tasks", "lease_until")
+            after.workers[row[0]] = dict(zip(names, row, strict=True))
+        for row in select("select id, concurrency_limit, paused from environments", {}):
+            after.environments[row[0]] = (row[1], bool(row[2]))
+        for row in select("select environment_id, name, concurrency_limit, per_key_limit, paused from queues", {}):
+            after.queues[row[0], row[1]] = (row[2], row[3], bool(row[4]))
+        after.tasks = {(row[0], row[1]) for row in select("select environment_id, id from tasks", {})}
+        after.versions = {(row[0], row[1]) for row in select("select environment_id, version from versions", {})}
+        stuck = tx.all("stuck_runs")
+        require(not stuck, "I11", f"without a reason to move: {[(row['id'], row['status']) for row in stuck]}")
+        return [after]
+
+    def _rows(self, name: str, now: int, before: Snapshot, after: Snapshot) -> None:
+        for run_id, was in before.runs.items():
+            if run_id not in after.runs:
+                require(name == "retain" and was.finished_at is not None, "I1", f"{run_id} {was.status} vanished")
+        for run_id, run in after.runs.items():
+            old = before.runs.get(run_id)
+            if old is run:
+                continue
+            if old is None:
+                require(name in ("trigger", "replay"), "I1", f"{run_id} appeared by {name}")
+                fresh = run.status in (S.QUEUED, S.DELAYED, S.WAITING_FOR_DEPLOY) and run.worker_id is None
+                require(fresh and run.attempt == run.starts == 0, "I1", f"{run_id} begins as {run.status}")
+                self.statuses[run.status] += 1
+            else:
+                self._changed(name, now, old, run, before, after)
+
+    def _changed(self, name: str, now: int, old: Run, run: Run, before: Snapshot, after: Snapshot) -> None:
+        where = f"{run.id} ({old.status} -> {run.status} by {name})"
+        for column in FIXED:
+            require(getattr(old, column) == getattr(run, column), "I18", f"{where}: {column} changed")
+        require(run.lease >= old.lease, "I3", f"{where}: lease went back")
+        if (old.status, old.worker_id, old.attempt) != (run.status, run.worker_id, run.attempt):
+            require(run.lease > old.lease, "I3", f"{where}: moved under an old lease")
+        if old.status in FINAL:
+            for column in FROZEN:
+                require(getattr(old, column) == getattr(run, column), "I2", f"{where}: {column} changed after the end")
+            if old.finished_at != run.finished_at:
+                require(old.finished_at is None and old.status is S.CANCELLED, "I2", f"{where}: finished twice")
+            require(old.worker_id == run.worker_id or run.worker_id is None, "I9", f"{where}: taken after a cancel")
+            return
+        require(run.status in FINAL or run.finished_at is None, "I2", f"{where}: finish time without an end")
+        if run.status is not old.status:
+            self.statuses[run.status] += 1
+            require(run.status in MOVES[old.status], "moves", where)
+            require(name in CAUSES[old.status, run.status], "moves", where)
+            if run.status is S.EXPIRED:
+                require(old.starts == 0 and old.due_at is not None and old.due_at <= now, "I13", f"{where}: ttl")
+            if old.status is S.DELAYED and run.status is not S.CANCELLED:
+                require(old.delayed_until is not None and old.delayed_until <= now, "I13", f"{where}: too early")
+            if run.status in FINAL - {S.CANCELLED}:
+                ended = run.finished_at == now and run.worker_id is None and run.due_at is None
+                require(ended, "I2", f"{where}: ended with loose ends")
+        if run.starts > old.starts:
+            require(run.status is S.EXECUTING and run.starts == old.starts + 1, "I3", f"{where}: starts")
+            require(now >= (run.delayed_until or 0), "I13", f"{where}: started before its delay was over")
+            planned = self.retry_at.pop(run.id, 0)
+            require(now >= planned, "I12", f"{where}: retried {planned - now} ms early")
+        lost = old.worker_id is not None and old.worker_id not in after.workers and name in LOSSES
+        if lost and old.status is S.EXECUTING:
+            self.losses[run.id] += 1
+            if run.status is S.CRASHED and run.max_attempts != 1:
+                text = f"{where}: ended after {self.losses[run.id]} losses in a row"
+                require(self.losses[run.id] >= model.MAX_LOSSES, "I12", text)
+            require(run.attempt <= old.attempt, "I12", f"{where}: a loss was counted")
+
+    def _attempts(self, run: Run, after: Snapshot) -> None:
+        records = after.attempts.get(run.id, [])
+        under_way = run.attempt_started_at is not None
+        failed = sum(row[3] == "FAILED" for row in records)
+        seen = f"{run.id} {run.status} attempt {run.attempt} starts {run.starts} records {records}"
+        require(len(records) + under_way + self.unrecorded[run.id] == run.starts, "I12", f"attempts kept: {seen}")
+        require(run.attempt == failed + under_way, "I12", f"attempts counted: {seen}")
+        require(run.max_attempts is None or run.attempt <= run.max_attempts, "I12", f"too many attempts: {seen}")
+        if run.status is S.EXECUTING:
+            require(under_way and run.worker_id is not None and run.due_at is None, "I3", f"holder: {seen}")
+
+
+def by_lane(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
+    """Queued runs by task, queue and key, in the order in which they go."""
+    lanes: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.score, run.id)):
+        lanes[run.task, run.queue, run.concurrency_key].append(run)
+    return lanes
+
+
+class CrashBeforeCommit(Exception):
+    """Raised inside a transaction, after the use case and before the commit."""
+
+
+def crashing(use_case: UseCase[Any, Any]) -> UseCase[Any, Any]:
+    """The use case in a process that dies before its commit."""
+
+    def run(tx: Tx, items: list[Any]) -> Sequence[Any]:
+        use_case(tx, items)
+        raise CrashBeforeCommit
+
+    return run

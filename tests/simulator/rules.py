@@ -1,0 +1,313 @@
+"""What each use case may and must do, told in terms of the store before and after it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.engine import claim
+from holdfast.engine.trigger import NewRun, Triggered
+from holdfast.errors import Fenced, HoldfastError, InvalidRequest, RunNotFound, Unprocessable, WorkerNotFound
+from holdfast.model.duration import lifetime_ms
+from holdfast.model.run import Run
+from holdfast.model.status import FREES_KEY, RunStatus
+from simulator.admission import KEY_LIFETIME_MS, is_bad
+from simulator.oracle import Oracle, Snapshot, by_lane, require
+from simulator.reports import check_reports
+
+S = RunStatus
+
+
+@dataclass(slots=True)
+class Rules:
+    """The model beside the store: who holds which key, and what was answered to which request."""
+
+    keys: dict[tuple[str, str, str], tuple[str, int]] = field(default_factory=dict)
+    requests: dict[tuple[str, str], Triggered] = field(default_factory=dict)
+    created: Counter[str] = field(default_factory=Counter)
+
+    def check(
+        self,
+        oracle: Oracle,
+        name: str,
+        now: int,
+        items: Sequence[Any],
+        results: Sequence[Any],
+        before: Snapshot,
+        after: Snapshot,
+    ) -> None:
+        """Raises Violation where the call did what it may not, or did not what it must."""
+        match name:
+            case "claim":
+                _claims(now, items, results, before, after)
+            case "report":
+                check_reports(oracle, now, items, results, before, after)
+            case "trigger":
+                self._triggers(now, items, results, before, after)
+            case "cancel":
+                _cancels(items, results, before, after)
+            case "reschedule":
+                _reschedules(items, results, before, after)
+            case "register" | "leave":
+                _memberships(name, items, results, before, after)
+            case "renew":
+                for (worker_id, _, lease_ms), result in zip(items, results, strict=True):
+                    require((result is None) == (worker_id in before.workers), "I3", f"renewal of {worker_id}")
+                    if result is None:
+                        until = after.workers[worker_id]["lease_until"]
+                        require(until == now + lease_ms, "I11", f"{worker_id} was not renewed")
+            case "upkeep":
+                _upkeep(now, items, results, before, after)
+            case "retain":
+                _retention(now, items, before, after)
+            case "add_tags":
+                _tags(items, results, after)
+            case "change_metadata":
+                for item, result in zip(items, results, strict=True):
+                    if not isinstance(result, HoldfastError) and len(items) == 1:
+                        stored = json.loads(after.runs[item.run_id].metadata)
+                        require(stored == result, "I1", f"metadata of {item.run_id} is not what was answered")
+            case "replay":
+                for item, result in zip(items, results, strict=True):
+                    if isinstance(result, Triggered):
+                        old, new = before.runs[item.run_id], after.runs[result.id]
+                        same = (old.task, old.payload, old.queue) == (new.task, new.payload, new.queue)
+                        require(same and new.replay_of == old.id, "I1", f"{new.id} is no replay of {old.id}")
+        if name in ("trigger", "replay"):
+            for result in results:
+                if isinstance(result, Triggered):
+                    require(result.id in after.runs, "I1", f"{result.id} was answered and does not exist")
+
+    def _triggers(
+        self, now: int, items: Sequence[NewRun], results: Sequence[Any], before: Snapshot, after: Snapshot
+    ) -> None:
+        for item, result in zip(items, results, strict=True):
+            request = (item.environment_id, item.request_key or "")
+            if item.request_key is not None and request in self.requests:
+                require(result == self.requests[request], "I15", f"request {request}: {result}, not the first answer")
+                continue
+            self._trigger(now, item, result, before, after)
+            if item.request_key is not None and isinstance(result, Triggered):
+                self.requests[request] = result
+            if isinstance(result, Triggered) and not result.is_cached:
+                self.created[result.id] += 1
+                require(self.created[result.id] == 1, "I6", f"{result.id} was created twice")
+        new = set(after.runs) - set(before.runs)
+        answered = {result.id for result in results if isinstance(result, Triggered)}
+        require(new <= answered, "I15", f"runs that nobody was told of: {sorted(new - answered)}")
+
+    def _trigger(self, now: int, item: NewRun, result: Any, before: Snapshot, after: Snapshot) -> None:
+        held = self.keys.get((item.environment_id, item.task, item.idempotency_key or ""))
+        if item.idempotency_key is not None and held is not None:
+            run = before.runs.get(held[0]) or after.runs.get(held[0])
+            if run is not None and held[1] > now and run.status not in FREES_KEY:
+                require(result == Triggered(held[0], is_cached=True), "I6", f"key of {held[0]}: {result}")
+                return
+        parent = None if item.parent_id is None else before.runs.get(item.parent_id)
+        if item.parent_lease is not None and parent is not None:
+            stale = parent.lease != item.parent_lease or not parent.holds_slot
+            require(isinstance(result, Fenced) == stale, "I3", f"child of {item.parent_id}: {result}")
+            if stale:
+                return
+        bad = is_bad(item, before)
+        require(isinstance(result, HoldfastError) == bad, "I15", f"{item} gave {result}")
+        if bad:
+            require(isinstance(result, Unprocessable | InvalidRequest), "I15", f"{item} gave {result}")
+            return
+        require(not result.is_cached, "I6", f"{item} was answered from a key that is free")
+        run = after.runs[result.id]
+        known = (item.environment_id, item.task) in before.tasks
+        expected = S.QUEUED if known else S.WAITING_FOR_DEPLOY
+        require(run.status is (S.DELAYED if run.delayed_until else expected), "moves", f"{run.id} is {run.status}")
+        if item.idempotency_key is not None:
+            lifetime = KEY_LIFETIME_MS
+            if item.idempotency_key_ttl is not None:
+                lifetime = lifetime_ms(item.idempotency_key_ttl, "")
+            self.keys[item.environment_id, item.task, item.idempotency_key] = (result.id, now + lifetime)
+
+
+def _claims(now: int, items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot) -> None:
+    given: set[str] = set()
+    for item, result in zip(items, results, strict=True):
+        worker = before.workers.get(item.worker_id)
+        unknown = worker is None or worker["environment_id"] != item.environment_id
+        require(isinstance(result, WorkerNotFound) == unknown, "I3", f"claim of {item.worker_id}: {result}")
+        if unknown or worker is None:
+            continue
+        require(len(result.runs) <= item.slots, "I5", f"{len(result.runs)} runs for {item.slots} slots")
+        tasks = json.loads(worker["tasks"])
+        for run in result.runs:
+            require(run.id not in given, "I3", f"{run.id} was given twice")
+            given.add(run.id)
+            require(run == after.runs[run.id] and run.worker_id == item.worker_id, "I3", f"{run.id} is not as given")
+            require(before.runs[run.id].status is S.QUEUED, "I3", f"{run.id} was not queued")
+            require(run.environment_id == item.environment_id, "I25", f"{run.id} is of another environment")
+            require(run.task in tasks, "I11", f"{run.id} went to a worker without {run.task}")
+            require(run.version_lock in (None, worker["version"]), "I16", f"{run.id} is locked to another version")
+        told = {run_id for run_id, _ in result.cancelled}
+        closing = {r.id for r in before.runs.values() if r.worker_id == item.worker_id and r.status is S.CANCELLED}
+        require(told == closing, "I9", f"{item.worker_id} was told to stop {told}, not {closing}")
+    started = {run.id for run in after.runs.values() if run.starts > before.runs[run.id].starts}
+    require(started == given, "I11", f"started and not told: {sorted(started - given)}")
+    for run_id in given:
+        _limits(after.runs[run_id], after)
+    _order(items, results, before, after, given)
+
+
+def _limits(run: Run, after: Snapshot) -> None:
+    held = after.held(run.environment_id)
+    limit, paused = after.environments[run.environment_id]
+    require(not paused and len(held) <= limit, "I5", f"{len(held)} runs hold slots of {run.environment_id}: {limit}")
+    of_queue, per_key, queue_paused = after.queues.get((run.environment_id, run.queue), (None, None, False))
+    in_queue = [other for other in held if other.queue == run.queue]
+    require(not queue_paused, "I5", f"{run.id} was started in the paused queue {run.queue}")
+    require(of_queue is None or len(in_queue) <= of_queue, "I5", f"{len(in_queue)} runs in {run.queue}: {of_queue}")
+    of_key = [other for other in in_queue if other.concurrency_key == run.concurrency_key]
+    if per_key is not None and run.concurrency_key:
+        require(len(of_key) <= per_key, "I5", f"{len(of_key)} runs of key {run.concurrency_key!r}: {per_key}")
+
+
+def _order(
+    items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot, given: set[str]
+) -> None:
+    """Within a lane the first goes first; and who gets nothing must have had no room (I22)."""
+    if len(items) != 1 or isinstance(results[0], HoldfastError):
+        return
+    item, worker = items[0], before.workers[items[0].worker_id]
+    tasks = json.loads(worker["tasks"])
+    queued = [
+        run
+        for run in before.runs.values()
+        if run.status is S.QUEUED
+        and run.environment_id == item.environment_id
+        and run.task in tasks
+        and run.version_lock in (None, worker["version"])
+    ]
+    lanes = by_lane(queued)
+    for lane in lanes.values():
+        taken = [run.id in given for run in lane]
+        require(taken == sorted(taken, reverse=True), "I22", f"out of order: {[run.id for run in lane]}")
+    all_lanes = {
+        (run.task, run.queue, run.concurrency_key)
+        for run in before.runs.values()
+        if run.status is S.QUEUED and run.environment_id == item.environment_id
+    }
+    if item.slots and not given and len(all_lanes) < claim.LANES_PER_CLAIM:
+        for lane in lanes.values():
+            require(not _fits(lane[0], after), "I22", f"{lane[0].id} could have been started and was not")
+
+
+def _fits(run: Run, after: Snapshot) -> bool:
+    held = after.held(run.environment_id)
+    limit, paused = after.environments[run.environment_id]
+    of_queue, per_key, queue_paused = after.queues.get((run.environment_id, run.queue), (None, None, False))
+    in_queue = [other for other in held if other.queue == run.queue]
+    of_key = [other for other in in_queue if other.concurrency_key == run.concurrency_key]
+    return (
+        not paused
+        and not queue_paused
+        and len(held) < limit
+        and (of_queue is None or len(in_queue) < of_queue)
+        and (per_key is None or not run.concurrency_key or len(of_key) < per_key)
+    )
+
+
+def _cancels(items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot) -> None:
+    reached: set[str] = set()
+    for item, result in zip(items, results, strict=True):
+        run = before.runs.get(item.run_id)
+        if run is None or run.environment_id != item.environment_id:
+            require(isinstance(result, RunNotFound), "I25", f"cancel of {item.run_id}: {result}")
+        elif run.is_final:
+            require(result == run, "I9", f"cancel of {run.id}, which had ended: {result}")
+        else:
+            require(result.status is S.CANCELLED, "I9", f"cancel of {run.id}: {result}")
+            reached |= {run.id, *descendants(run.id, before)}
+    for run_id in reached:
+        require(after.runs[run_id].is_final, "I9", f"{run_id} is {after.runs[run_id].status} after the cancel")
+    for run_id, run in after.runs.items():
+        require(run is before.runs[run_id] or run_id in reached, "I9", f"{run_id} was touched by another's cancel")
+
+
+def descendants(run_id: str, snapshot: Snapshot) -> set[str]:
+    """Children, their children and so on, through those that have ended as well."""
+    children: dict[str | None, list[str]] = {}
+    for run in snapshot.runs.values():
+        children.setdefault(run.parent_id, []).append(run.id)
+    found: set[str] = set()
+    level = [run_id]
+    while level:
+        level = [child for parent in level for child in children.get(parent, ())]
+        found.update(level)
+    return found
+
+
+def _reschedules(items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot) -> None:
+    last: dict[str, Run] = {}
+    for item, result in zip(items, results, strict=True):
+        old = before.runs.get(item.run_id)
+        if isinstance(result, Run):
+            require(old is not None and old.status is S.DELAYED, "I13", f"{item.run_id} was rescheduled: {old}")
+            last[result.id] = result
+    for run_id, answered in last.items():
+        stored = after.runs[run_id]
+        kept = stored.delayed_until == answered.delayed_until == stored.due_at
+        require(kept, "I1", f"{run_id} was answered {answered.delayed_until} and has {stored.delayed_until}")
+
+
+def _memberships(
+    name: str, items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot
+) -> None:
+    gone = set(before.workers) - set(after.workers)
+    allowed = set()
+    for item, result in zip(items, results, strict=True):
+        worker_id, environment_id = item if name == "leave" else (item.replaces, item.environment_id)
+        worker = before.workers.get(worker_id)
+        if worker is not None and worker["environment_id"] == environment_id:
+            allowed.add(worker_id)
+        if name == "register":
+            require(result.worker_id in after.workers, "I11", f"{result.worker_id} was not registered")
+    require(gone == allowed, "I25", f"{name} removed {sorted(gone)}, and may remove {sorted(allowed)}")
+    _let_go(gone, after)
+
+
+def _let_go(gone: set[str], after: Snapshot) -> None:
+    for run in after.runs.values():
+        require(run.worker_id not in gone, "I11", f"{run.id} is left with {run.worker_id}, which is gone")
+
+
+def _upkeep(now: int, items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot) -> None:
+    gone = set(before.workers) - set(after.workers)
+    for worker_id in gone:
+        require(before.workers[worker_id]["lease_until"] < now, "I14", f"{worker_id} was lost before its time")
+        require(any(item.lose_workers for item in items), "I14", f"{worker_id} was lost without trust in the clock")
+    _let_go(gone, after)
+    done = not results[-1].more
+    if done:
+        for run in after.runs.values():
+            closing = run.status is S.CANCELLED and run.finished_at is None
+            waiting = run.status in (S.DELAYED, S.REATTEMPTING, S.QUEUED) or closing
+            overdue = waiting and run.due_at is not None and run.due_at <= now
+            require(not overdue, "I13", f"{run.id} {run.status} was due at {run.due_at}, now {now}")
+        at = results[-1].next_due_at
+        require(at is None or at >= now, "I21", f"upkeep spins: next due at {at}, now {now}")
+
+
+def _retention(now: int, items: Sequence[Any], before: Snapshot, after: Snapshot) -> None:
+    keep = {item.environment_id: item.keep_ms for item in items}
+    for run_id in set(before.runs) - set(after.runs):
+        run = before.runs[run_id]
+        old = run.finished_at is not None and run.finished_at < now - keep[run.environment_id]
+        require(old, "I1", f"retention deleted {run_id}, finished at {run.finished_at}, now {now}")
+
+
+def _tags(items: Sequence[Any], results: Sequence[Any], after: Snapshot) -> None:
+    for item, result in zip(items, results, strict=True):
+        if isinstance(result, int):
+            tags = json.loads(after.runs[item.run_id].tags)
+            require(set(item.tags) <= set(tags) and len(tags) <= 10, "I1", f"tags of {item.run_id}: {tags}")
+
+

@@ -1,0 +1,147 @@
+"""One simulated world: its nodes, its clock, its store, from the first step to the last run drained."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.model.ids import Ids
+from holdfast.model.status import RunStatus
+from holdfast.stores.base import Store, UseCase
+from simulator.client import Client, Server
+from simulator.drain import drain
+from simulator.network import Lost, Network, Node
+from simulator.options import ENVIRONMENTS, Options, draw, in_force
+from simulator.oracle import Oracle, Violation
+from simulator.rules import Rules
+from simulator.timeline import Timeline
+from simulator.worker import Worker
+
+BEGINNING = 1_900_000_000_000
+OpenStore = Callable[[Callable[[], int], Ids], Store]  # (clock, ids) -> an empty, migrated store
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of a seed; `failure` is None when everything held."""
+
+    seed: int
+    failure: str | None = None
+    options: Options | None = None
+    timeline: Sequence[str] = ()
+    statuses: Counter[RunStatus] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+
+
+class World:
+    def __init__(self, seed: int, open_store: OpenStore, keep_timeline: bool) -> None:
+        self.random = random.Random(seed)
+        random.seed(seed)  # the engine's jitter
+        self.options = draw(self.random)
+        self.now = BEGINNING
+        self.step = 0
+        self.timeline = Timeline(keep_timeline)
+        self.oracle = Oracle(Rules())
+        self.store = open_store(lambda: self.now, Ids(random.Random(seed)))
+        self.network = Network(
+            self.random, self.store, self.oracle, self.timeline, self.options.faults, self.options.merges
+        )
+        self.lanes: dict[tuple[int, str], Any] = {}  # what each server remembers of each worker
+        self.run_ids: list[str] = []
+        self.ending = False
+        self._requests = 0
+        self._names = 0
+        self.workers = [
+            Worker(self, self._name("worker"), "prod" if number == 3 else "dev", 0, None)
+            for number in range(self.options.workers)
+        ]
+        self.clients = [Client(self, self._name("client")) for _ in range(2)]
+        self.servers = [Server(self, self._name("server")) for _ in range(2)]
+
+    def run(self) -> None:
+        """Raises Violation."""
+        self.oracle.now_before = self.oracle.read(self.store)
+        for self.step in range(self.options.steps):
+            self.timeline.step, self.timeline.now = self.step, self.now
+            choice = self.random.random()
+            if choice < 0.12:
+                self.random.choice(self.clients).act()
+            elif choice < 0.45 and self.workers:
+                self.random.choice(self.workers).act()
+            elif choice < 0.55:
+                self.random.choice(self.servers).act()
+            self.network.deliver()
+            if choice > 0.8:
+                self.now += self.random.choice(self.options.delays)
+        drain(self)
+
+    def replace(self, worker: Worker, known_dead: str | None) -> None:
+        """A worker is gone; another one comes in its place, which may know whom it replaces."""
+        self.workers.remove(worker)
+        if self.ending:
+            return
+        code = worker.code + self.random.choice([0, 0, 1])
+        foreign = self.random.random() < 0.05
+        environment = ENVIRONMENTS[worker.environment_id == "dev"] if foreign else worker.environment_id
+        self.workers.append(Worker(self, self._name("worker"), environment, code, known_dead))
+
+    def call_until_answered(self, node: Node, use_case: UseCase[Any, Any], items: Sequence[Any]) -> None:
+        """Sends a call that may be repeated, until there is an answer."""
+
+        def answered(results: Any) -> None:
+            if isinstance(results, Lost):
+                self.network.send(node, use_case, items, answered)
+
+        self.network.send(node, use_case, items, answered)
+
+    def request_key(self) -> str:
+        self._requests += 1
+        return f"request-{self._requests}"
+
+    def some_run(self) -> str:
+        return self.random.choice(self.run_ids)
+
+    def delayed(self) -> list[str]:
+        """Runs of dev that wait for their time, in the order of a repeatable draw."""
+        runs = self.oracle.now_before.runs.values()
+        found = [run.id for run in runs if run.status is RunStatus.DELAYED and run.environment_id == "dev"]
+        return self.random.choices(found, k=2) if found else []
+
+    def versions(self) -> list[str]:
+        workers = self.oracle.now_before.workers.values()
+        return sorted({worker["version"] for worker in workers})
+
+    def _name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}-{self._names}"
+
+
+def simulate(seed: int, open_store: OpenStore, keep_timeline: bool = False) -> Result:
+    """Runs a seed. A failure is run once more, to keep its timeline."""
+    world = World(seed, open_store, keep_timeline)
+    failure = None
+    try:
+        with in_force(world.options):
+            world.run()
+    except Violation as violation:
+        failure = str(violation)
+    except Exception as error:  # the engine itself broke: as much a failure as a broken rule
+        failure = f"{type(error).__name__}: {error}"
+        if keep_timeline:
+            world.timeline.lines += _traceback(error)
+    finally:
+        world.store.close()
+    if failure is not None and not keep_timeline:
+        return simulate(seed, open_store, keep_timeline=True)
+    return Result(
+        seed, failure, world.options, world.timeline.lines, world.oracle.statuses, world.oracle.calls
+    )
+
+
+def _traceback(error: Exception) -> list[str]:
+    import traceback
+
+    return "".join(traceback.format_exception(error)).splitlines()

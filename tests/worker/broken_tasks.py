@@ -1,0 +1,3 @@
+"""Does not import, on purpose."""
+
+import a_module_that_does_not_exist  # noqa: F401
