@@ -2,6 +2,10 @@
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,6 +84,28 @@ async def test_executors_die_with_their_supervisor():
         run = await w.server.trigger("block-loop", 60)
         await w.begun(run)
     assert not any(_is_alive(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+def test_user_code_ends_before_the_lease_when_its_supervisor_is_killed_or_frozen(name):
+    lease_ms = 3_000
+    folder = Path(__file__).parent
+    paths = os.pathsep.join([str(folder.parent), str(folder.parents[1] / "src")])
+    with subprocess.Popen(
+        [sys.executable, str(folder / "lonely_supervisor.py"), str(lease_ms)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths},
+    ) as supervisor:
+        assert supervisor.stdout is not None
+        pid = int(supervisor.stdout.readline())
+        began = time.monotonic()
+        supervisor.send_signal(getattr(signal, name))
+        try:
+            while _is_alive(pid):
+                assert time.monotonic() - began < lease_ms / 1_000
+                os.sched_yield()
+        finally:
+            supervisor.kill()
 
 
 def _is_alive(pid: int) -> bool:

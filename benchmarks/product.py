@@ -1,0 +1,211 @@
+"""The whole product: real server, worker and executor processes, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import httpx2
+import psutil
+
+from benchmarks.machine import cpu_seconds, memory_mb, percentile
+
+KEY = "tr_dev_benchmarks_only"
+JOBS = str(Path(__file__).with_name("jobs.py"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Product:
+    """A server process and, when asked for, a worker process beside it."""
+
+    def __init__(self, url: str) -> None:
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self._environ = {
+            **os.environ,
+            "HOLDFAST_SECRET_KEY": KEY,
+            "HOLDFAST_API_URL": self.address,
+            "HOLDFAST_DATABASE_URL": url,
+        }
+        self._log = tempfile.TemporaryFile()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.server = self._start("server", "--port", str(self.port))
+        self.worker: psutil.Process | None = None
+        self.client = httpx2.Client(
+            base_url=self.address, headers={"Authorization": f"Bearer {KEY}"}, timeout=60, trust_env=False
+        )
+        self._await_ready()
+
+    def start_worker(self) -> None:
+        self.worker = self._start("worker", JOBS)
+
+    def processes(self) -> list[psutil.Process]:
+        roots = [self.server] + ([self.worker] if self.worker else [])
+        return [process for root in roots for process in (root, *root.children(recursive=True))]
+
+    def enqueue(self, count: int) -> float:
+        """Triggers `count` no-op runs by batches of 1,000; runs a second."""
+        begun = time.perf_counter()
+        for first in range(0, count, 1_000):
+            items = [{"task": "noop", "payload": number} for number in range(first, min(count, first + 1_000))]
+            self.client.post("/api/v1/tasks/batch", json={"items": items}).raise_for_status()
+        return count / (time.perf_counter() - begun)
+
+    def trigger(self, task: str, payload: object) -> str:
+        answer = self.client.post(f"/api/v1/tasks/{task}/trigger", json={"payload": payload})
+        return str(answer.raise_for_status().json()["id"])
+
+    def result(self, run_id: str) -> object:
+        for _ in range(10):
+            answer = self.client.get(f"/api/v1/runs/{run_id}/result", params={"waitMs": 20_000})
+            if answer.status_code == 200:
+                return json.loads(answer.json()["output"])
+        raise TimeoutError(run_id)
+
+    def unfinished(self) -> int:
+        """Whether anything is queued or executing: one page is enough to know."""
+        query = {"filter[status]": "QUEUED,EXECUTING,REATTEMPTING,WAITING_FOR_DEPLOY", "page[size]": "1"}
+        return len(self.client.get("/api/v1/runs", params=query).raise_for_status().json()["data"])
+
+    def stop(self) -> None:
+        self.client.close()
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in reversed(self._processes):
+            try:
+                process.wait(40)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._log.close()
+
+    def _start(self, *arguments: str) -> psutil.Process:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "holdfast", *arguments], env=self._environ, stdout=self._log, stderr=self._log
+        )
+        self._processes.append(process)
+        return psutil.Process(process.pid)
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                if self.client.get("/readyz").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                time.sleep(0.05)
+        raise TimeoutError("the server did not become ready")
+
+
+@contextmanager
+def product(url: str) -> Iterator[Product]:
+    running = Product(url)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def throughput(url: str, count: int = 20_000) -> dict[str, float]:
+    """W1: no-op runs a second, enqueued before the worker starts; timed from the first start to the last end."""
+    with product(url) as running:
+        enqueued = running.enqueue(count)
+        before = {process.pid: cpu_seconds(process) for process in running.processes()}
+        running.start_worker()
+        while running.unfinished():
+            time.sleep(0.05)
+        seconds = _span(running)
+        server = cpu_seconds(running.server) - before[running.server.pid]
+        assert running.worker is not None
+        supervisor = cpu_seconds(running.worker)
+        executors = sum(cpu_seconds(child) for child in running.worker.children(recursive=True))
+        return {
+            "runs/s": count / seconds,
+            "enqueued/s": enqueued,
+            "server us/run": server / count * 1e6,
+            "supervisor us/run": supervisor / count * 1e6,
+            "executors us/run": executors / count * 1e6,
+        }
+
+
+def _span(running: Product) -> float:
+    """Seconds from the first start to the last end: the newest and the oldest run tell."""
+    starts, ends = [], []
+    params: dict[str, str] = {}
+    while True:
+        answer = running.client.get("/api/v1/runs", params={"page[size]": "100", **params}).raise_for_status().json()
+        starts += [datetime.fromisoformat(item["startedAt"]) for item in answer["data"]]
+        ends += [datetime.fromisoformat(item["finishedAt"]) for item in answer["data"]]
+        if "next" not in answer["pagination"]:
+            return (max(ends) - min(starts)).total_seconds()
+        params = {"page[after]": answer["pagination"]["next"]}
+
+
+def latency(url: str, count: int = 300) -> tuple[float, float]:
+    """W3: milliseconds from the trigger call to the first line of the task, idle machine: p50, p99."""
+    with product(url) as running:
+        running.start_worker()
+        running.result(running.trigger("stamp", time.time()))
+        found = []
+        for _ in range(count):
+            found.append(float(str(running.result(running.trigger("stamp", time.time())))))
+            time.sleep(0.02)
+        return percentile(found, 0.5), percentile(found, 0.99)
+
+
+def http_triggers(url: str, count: int = 3_000) -> dict[int, float]:
+    """W2 over HTTP: single triggers a second at 1 and at 64 connections."""
+
+    async def many(running: Product, connections: int) -> float:
+        limits = httpx2.Limits(max_connections=connections)
+        async with httpx2.AsyncClient(
+            base_url=running.address,
+            headers={"Authorization": f"Bearer {KEY}"},
+            limits=limits,
+            timeout=60,
+            trust_env=False,
+        ) as client:
+
+            async def caller() -> None:
+                for _ in range(count // connections):
+                    (await client.post("/api/v1/tasks/noop/trigger", json={"payload": 1})).raise_for_status()
+
+            begun = time.perf_counter()
+            await asyncio.gather(*(caller() for _ in range(connections)))
+            return count // connections * connections / (time.perf_counter() - begun)
+
+    with product(url) as running:
+        return {connections: asyncio.run(many(running, connections)) for connections in (1, 64)}
+
+
+def memory(url: str, queued: int = 10_000) -> tuple[float, float, float]:
+    """MB of server and supervisor at rest, executors at rest, and what `queued` more runs add to the server."""
+    with product(url) as running:
+        running.start_worker()
+        running.result(running.trigger("noop", 1))
+        assert running.worker is not None
+        rest = memory_mb(running.server, running.worker)
+        executors = memory_mb(*running.worker.children(recursive=True))
+        before = memory_mb(running.server)
+        for first in range(0, queued, 1_000):
+            items = [
+                {"task": "noop", "payload": number, "options": {"delay": "1h"}}
+                for number in range(first, first + 1_000)
+            ]
+            running.client.post("/api/v1/tasks/batch", json={"items": items}).raise_for_status()
+        return rest, executors, memory_mb(running.server) - before

@@ -1,0 +1,34 @@
+"""Fixtures of the SDK's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.sdk import registry
+from holdfast.sdk.client import default_client
+from holdfast.sdk.hooks import global_hooks
+from sdk.world import KEY, Served
+
+
+@pytest.fixture(autouse=True)
+def nothing_registered() -> Iterator[None]:
+    """Each test begins and ends with no tasks, queues or global hooks."""
+    registry.clear()
+    global_hooks.clear()
+    yield
+    registry.clear()
+    global_hooks.clear()
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A server that the environment names."""
+    server = Served(tmp_path)
+    monkeypatch.setenv("HOLDFAST_API_URL", server.url)
+    monkeypatch.setenv("HOLDFAST_SECRET_KEY", KEY)
+    yield server
+    default_client().close()
+    server.close()

@@ -1,0 +1,236 @@
+"""Failures that were seen in systems of this kind (invariants.md, part 7), planted into the engine.
+
+Each is a patch of one function or of one statement's text. The simulator must catch every one of
+them: a checker that can not fail proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+from unittest.mock import patch
+
+from holdfast.engine import claim, finish, operate, upkeep
+from holdfast.errors import InvalidRequest
+from holdfast.model import queue, run
+from holdfast.model.run import Run
+from holdfast.model.status import RunStatus
+from holdfast.stores.base import Tx
+from holdfast.stores.sql import statements
+
+trigger: Any = import_module("holdfast.engine.trigger")  # the package has a function of this name
+
+
+@dataclass(frozen=True, slots=True)
+class Replanted:
+    """One failure: its number in the corpus or the invariant it breaks, what happens, how to plant it."""
+
+    number: str
+    what: str
+    plant: Callable[[], AbstractContextManager[Any]]
+
+
+@contextmanager
+def statement(name: str, old: str, new: str) -> Iterator[None]:
+    """Replaces a part of a statement of SQLite."""
+    all_of_them: Any = statements("sqlite")
+    sound = all_of_them[name]
+    if old not in sound.text:
+        raise LookupError(f"statement {name} has no {old!r}")
+    all_of_them[name] = replace(sound, text=sound.text.replace(old, new))
+    try:
+        yield
+    finally:
+        all_of_them[name] = sound
+
+
+def requeued_run_expires() -> AbstractContextManager[Any]:
+    sound = run.given_back
+
+    def given_back(one: Run, now: int, alone: bool) -> Run:
+        back = sound(one, now, alone)
+        return replace(back, due_at=now + back.ttl_ms) if back.ttl_ms and back.status is RunStatus.QUEUED else back
+
+    def due(one: Run, now: int, registered: bool) -> Run:
+        return run.expired(one, now) if one.status is RunStatus.QUEUED else sound_due(one, now, registered)
+
+    sound_due = upkeep._due
+    return together(patch.object(run, "given_back", given_back), patch.object(upkeep, "_due", due))
+
+
+def slot_is_kept() -> AbstractContextManager[Any]:
+    sound = run.given_back
+
+    def given_back(one: Run, now: int, alone: bool) -> Run:
+        return replace(sound(one, now, alone), worker_id=one.worker_id)
+
+    return patch.object(run, "given_back", given_back)
+
+
+def wildcard_key() -> AbstractContextManager[Any]:
+    sound = queue.Room.take
+
+    def take(room: queue.Room, name: str, key: str) -> bool:
+        return True if key == "*" else sound(room, name, key)
+
+    return patch.object(queue.Room, "take", take)
+
+
+def key_limit_is_ignored() -> AbstractContextManager[Any]:
+    sound = queue.Room.free
+    return patch.object(queue.Room, "free", lambda room, name, _: sound(room, name, ""))
+
+
+def dead_worker_is_renewed() -> AbstractContextManager[Any]:
+    return statement("lost_workers", "lease_until < :before", "lease_until < :before - 3600000")
+
+
+def one_bad_item() -> AbstractContextManager[Any]:
+    sound = trigger._make
+    broken: list[Any] = []
+
+    def make(tx: Tx, item: Any, known: Any, made: Any, keys: Any) -> Any:
+        if any(known is one for one in broken):
+            raise InvalidRequest("an item before this one was bad", "items")
+        try:
+            return sound(tx, item, known, made, keys)
+        except Exception:
+            broken.append(known)
+            raise
+
+    return patch.object(trigger, "_make", make)
+
+
+def cursor_by_time() -> AbstractContextManager[Any]:
+    sound = Tx.select_runs
+
+    def select_runs(tx: Tx, text: str, parameters: Any) -> Any:
+        for sign, name in (("<", "after_id"), (">", "before_id")):
+            time = f"runs.created_at {sign} (select created_at from runs where id = :{name})"
+            text = text.replace(f"runs.id {sign} :{name}", time)
+        return sound(tx, text.replace("order by runs.id", "order by runs.created_at"), parameters)
+
+    return patch.object(Tx, "select_runs", select_runs)
+
+
+def dead_run_in_a_batch() -> AbstractContextManager[Any]:
+    sound = trigger._load
+
+    def load(tx: Tx, items: Any) -> Any:
+        known = sound(tx, items)
+        if len(items) > 1:
+            known.keys = {key: (held[0], held[1], "QUEUED") for key, held in known.keys.items()}
+        return known
+
+    return patch.object(trigger, "_load", load)
+
+
+def any_tenant() -> AbstractContextManager[Any]:
+    sound = operate._answer
+    return together(
+        patch.object(operate, "_answer", lambda item, one: one if one is not None else sound(item, one)),
+        patch.object(operate.Cancel, "environment_id", AnyEnvironment()),
+    )
+
+
+class AnyEnvironment:
+    """Equal to every environment."""
+
+    def __get__(self, _: Any, __: Any = None) -> Any:
+        return self
+
+    def __set__(self, _: Any, __: Any) -> None:
+        return
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def request_is_forgotten() -> AbstractContextManager[Any]:
+    return together(
+        patch.object(trigger, "_earlier", lambda *_: None), patch.object(trigger, "_remember", lambda *_: None)
+    )
+
+
+def losses_count() -> AbstractContextManager[Any]:
+    sound = claim.after_lost_worker
+
+    def after_lost_worker(one: Run, now: int) -> Any:
+        after, attempt = sound(one, now)
+        return replace(after, attempt=one.attempt), attempt
+
+    return patch.object(claim, "after_lost_worker", after_lost_worker)
+
+
+@contextmanager
+def together(*patches: AbstractContextManager[Any]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for one in patches:
+            stack.enter_context(one)
+        yield
+
+
+FINISH_GUARD = "runs.lease = c.v ->> 1 and runs.status = 'EXECUTING' and runs.worker_id = :worker_id"
+
+ALL = (
+    Replanted("K6", "a run that was given back is ended by its ttl", requeued_run_expires),
+    Replanted("K7", "a run that was given back keeps its slot", slot_is_kept),
+    Replanted("K9", "a concurrency key that means something to the engine escapes the limits", wildcard_key),
+    Replanted("K10", "an empty key is accepted", lambda: patch.object(trigger, "_idempotency_key", lambda key: key)),
+    Replanted(
+        "K11", "a lost worker's runs stay under its name", lambda: patch.object(claim, "_give_back", lambda *_, **__: None)
+    ),
+    Replanted(
+        "K12",
+        "who lost a run finishes it all the same",
+        lambda: statement("finish_runs", FINISH_GUARD, "runs.status = 'EXECUTING'"),
+    ),
+    Replanted(
+        "K13",
+        "a worker that left can go on claiming",
+        lambda: statement("remove_worker", "delete from workers where id = :id returning id", "select :id"),
+    ),
+    Replanted("K14", "one bad item fails its neighbours", one_bad_item),
+    Replanted(
+        "K16",
+        "the answer to a retry was lost, and the run waits for ever",
+        lambda: patch.object(finish, "_again", lambda *_: finish.FENCED),
+    ),
+    Replanted(
+        "K21",
+        "a delayed run starts early",
+        lambda: statement("due_runs", "due_at <= :now", "due_at <= :now + 900"),
+    ),
+    Replanted(
+        "K23",
+        "rescue is measured from the start and runs long jobs again",
+        lambda: statement("renew_worker", "lease_until = :lease_until", "lease_until = lease_until + 0 * :lease_until"),
+    ),
+    Replanted("K23", "rescue comes an hour late", dead_worker_is_renewed),
+    Replanted("K26", "the cursor compares times, and equal ones are skipped", cursor_by_time),
+    Replanted("K28", "a batch is answered with a dead run for a key that is free", dead_run_in_a_batch),
+    Replanted("K31", "another environment's run is cancelled", any_tenant),
+    Replanted("K44", "a repeated request triggers twice", request_is_forgotten),
+    Replanted(
+        "I2",
+        "a late completion overwrites a cancel",
+        lambda: statement("finish_runs", FINISH_GUARD, "runs.worker_id = :worker_id"),
+    ),
+    Replanted("I5", "the limit for each key is ignored", key_limit_is_ignored),
+    Replanted(
+        "I9",
+        "a cancel stops at descendants that have ended",
+        lambda: statement(
+            "active_descendants",
+            "join runs on runs.parent_id = tree.id\n)",
+            "join runs on runs.parent_id = tree.id and runs.finished_at is null\n)",
+        ),
+    ),
+    Replanted("I12", "a lost attempt is counted", losses_count),
+)
