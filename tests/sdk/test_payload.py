@@ -25,6 +25,12 @@ class Point:
     x: float
 
 
+@dataclass
+class Holder:
+    one: int
+    other: Any
+
+
 def encoded(made: Any, *args: Any, **kwargs: Any) -> Any:
     text = made.bind(*args, **kwargs).payload
     return None if text is None else json.loads(text)
@@ -133,7 +139,10 @@ def test_arguments_are_checked_before_anything_is_sent() -> None:
         called(work, {"a": 1, "c": 2})
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [float("-inf")]}, Point(float("nan"))])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), {"a": [float("-inf")]}, Point(float("nan")), Holder(1, float("nan"))],
+)
 def test_numbers_that_are_none_are_refused_on_both_ways(value: Any) -> None:
     @task
     def anything(value: Any) -> Any:
@@ -143,7 +152,11 @@ def test_numbers_that_are_none_are_refused_on_both_ways(value: Any) -> None:
     def point(value: Point) -> Point:
         return value
 
-    one = point if isinstance(value, Point) else anything
+    @task
+    def holder(value: Holder) -> Holder:
+        return value
+
+    one = point if isinstance(value, Point) else holder if isinstance(value, Holder) else anything
     with pytest.raises(PayloadInvalid):
         one.bind(value)
     with pytest.raises(OutputInvalid):

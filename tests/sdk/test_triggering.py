@@ -13,6 +13,7 @@ from holdfast import (
     CurrentRun,
     Fenced,
     Holdfast,
+    InvalidRequest,
     NotAuthorised,
     Queue,
     ResultTimeout,
@@ -262,7 +263,7 @@ def test_runs_are_listed_page_by_page_and_changed_by_id(
         assert await client.runs.aretrieve(late.id) == late
         assert await client.runs.areplay(late.id) != late
         await client.runs.acancel(late.id)
-        with pytest.raises(Unprocessable):
+        with pytest.raises(InvalidRequest, match="only a DELAYED run"):
             await client.runs.areschedule(late.id, "2h")
 
     asyncio.run(main())

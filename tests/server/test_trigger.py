@@ -240,7 +240,9 @@ async def test_a_bad_option_is_refused_by_name_and_makes_no_run(
 ):
     codes = {400: "invalid_request", 413: "payload_too_large", 422: "unprocessable"}
     body = await refused(
-        world.dev.post("/api/v1/tasks/echo/trigger", json={"options": {option: value}}), status, codes[status]
+        world.dev.post("/api/v1/tasks/echo/trigger", json={"payload": 1, "options": {option: value}}),
+        status,
+        codes[status],
     )
     assert body["param"].startswith(param)
     assert (await ok(world.dev.get("/api/v1/runs")))["data"] == []

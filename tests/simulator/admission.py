@@ -14,7 +14,9 @@ NO_VERSION = "19990101.1"
 def is_bad(item: NewRun, before: Snapshot) -> bool:
     """Whether the item must be refused."""
     parent = None if item.parent_id is None else before.runs.get(item.parent_id)
-    no_parent = item.parent_id is not None and (parent is None or parent.environment_id != item.environment_id)
+    no_parent = item.parent_id is not None and (
+        parent is None or parent.environment_id != item.environment_id
+    )
     return (
         no_parent
         or UNREADABLE in (item.delay, item.ttl)

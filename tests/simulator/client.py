@@ -5,20 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from holdfast.engine import inspect, operate
-from holdfast.engine.trigger import NewRun, Triggered, trigger
+from holdfast.engine.trigger import NewRun, trigger
 from holdfast.engine.upkeep import Due, Retention, retain, upkeep
 from holdfast.errors import InvalidRequest
 from holdfast.stores.base import Tx
 from holdfast.stores.listing import Filters
 from simulator.admission import NO_VERSION, NOBODY, UNREADABLE
 from simulator.network import Lost
-from simulator.oracle import require
 from simulator.options import ENVIRONMENTS
+from simulator.oracle import require
 
 if TYPE_CHECKING:
     from simulator.world import World
 
-BAD = ({"delay": UNREADABLE}, {"ttl": UNREADABLE}, {"tags": [f"t{n}" for n in range(11)]}, {"parent_id": NOBODY})
+BAD = (
+    {"delay": UNREADABLE},
+    {"ttl": UNREADABLE},
+    {"tags": [f"t{n}" for n in range(11)]},
+    {"parent_id": NOBODY},
+)
 BAD = (*BAD, {"version_lock": NO_VERSION}, {"task": ""}, {"idempotency_key": ""})
 
 
@@ -52,7 +57,16 @@ class Client:
 
     def act(self) -> None:
         deed = self.world.random.choices(
-            [self._trigger, self._cancel, self._replay, self._reschedule, self._tag, self._metadata, self._limits, self._walk],
+            [
+                self._trigger,
+                self._cancel,
+                self._replay,
+                self._reschedule,
+                self._tag,
+                self._metadata,
+                self._limits,
+                self._walk,
+            ],
             [8, 2, 1, 1, 1, 1, 1, 2],
         )[0]
         deed()
@@ -75,15 +89,19 @@ class Client:
             options["concurrency_key"] = random.choice(["a", "b", "c", "*"])
         if random.random() < 0.3:
             options["max_attempts"] = random.choice([1, 2, 4])
-        if random.random() < 0.15 and self.world.run_ids:
-            options["parent_id"] = self.world.some_run()
+        if random.random() < 0.25 and self.world.run_ids:
+            options["parent_id"] = self.world.some_run(recent=4)
         if random.random() < 0.08 and self.world.versions():
             options["version_lock"] = random.choice(self.world.versions())
         if random.random() < 0.4:
             options["request_key"] = self.world.request_key()
         if random.random() < 0.08:
             options |= random.choice(BAD)
-        task = random.choice([*(task.id for task in self.world.options.tasks), "nobody-has-it"][: 4 if random.random() < 0.2 else 3])
+        task = random.choice(
+            [*(task.id for task in self.world.options.tasks), "nobody-has-it"][
+                : 4 if random.random() < 0.2 else 3
+            ]
+        )
         payload = random.choice([None, '{"tenant": "x"}', '{"tenant": 7}', "[1]"])
         return NewRun(**{"environment_id": environment_id, "task": task, "payload": payload, **options})
 
@@ -100,7 +118,7 @@ class Client:
                 if random.random() < 0.7:
                     self.world.network.send(self, trigger, items, answered)
                 return
-            self.world.run_ids += [one.id for one in results if isinstance(one, Triggered) and not one.is_cached]
+            self.world.made(results)
 
         self.world.network.send(self, trigger, items, answered)
 
@@ -143,7 +161,11 @@ class Client:
             self.world.network.send(self, set_environment, [item])
         else:
             queue = random.choice(["narrow", "wide", "task/alpha"])
-            item = {"environment_id": self._environment(), "name": queue, "paused": int(random.random() < 0.3)}
+            item = {
+                "environment_id": self._environment(),
+                "name": queue,
+                "paused": int(random.random() < 0.3),
+            }
             self.world.network.send(self, set_queue_paused, [item])
 
     def _walk(self) -> None:
@@ -180,7 +202,9 @@ class Walk:
 
         [page] = self.world.store.transact(read, [None])
         if isinstance(page, InvalidRequest):  # retention has deleted the run at the cursor
-            require(self.cursor is None or self.cursor not in self._all(), "I10", f"cursor {self.cursor}: {page}")
+            require(
+                self.cursor is None or self.cursor not in self._all(), "I10", f"cursor {self.cursor}: {page}"
+            )
             self.done = True
             return
         ids = [run.id for run in page.runs]

@@ -27,7 +27,7 @@ def drain(world: World) -> None:
     world.ending = True
     for worker in world.workers:
         worker.deaths, worker.frozen = 0.0, False
-        worker.draining = world.random.random() < 0.7
+        worker.draining = world.random.random() < 0.4
         for membership in worker.memberships:
             membership.leaving = membership.leaving or worker.draining
     for environment in ENVIRONMENTS:
@@ -39,6 +39,7 @@ def drain(world: World) -> None:
             world.network.send(world.servers[0], set_queue_paused, [item])
         worker = Worker(world, f"healthy-{environment}", environment, 1_000, None)
         worker.tasks, worker.deaths = list(world.options.tasks), 0.0
+        worker.declares_limits = False
         world.workers.append(worker)
     began = world.now
     for round_number in range(ROUNDS):
@@ -66,7 +67,11 @@ def _help(world: World, left: list[Run]) -> None:
     known = {task.id for task in world.options.tasks}
     versions = {worker["version"] for worker in world.oracle.now_before.workers.values()}
     for run in left:
-        forsaken = run.task not in known or (run.version_lock is not None)
-        if forsaken and run.status in (RunStatus.QUEUED, RunStatus.WAITING_FOR_DEPLOY):
-            if run.version_lock is None or run.version_lock not in versions or world.random.random() < 0.3:
-                world.network.send(world.clients[0], operate.cancel, [operate.Cancel(run.environment_id, run.id)])
+        if run.status not in (RunStatus.QUEUED, RunStatus.WAITING_FOR_DEPLOY):
+            continue
+        forsaken = run.version_lock is not None and (
+            run.version_lock not in versions or world.random.random() < 0.3
+        )
+        if forsaken or run.task not in known:
+            cancel = operate.Cancel(run.environment_id, run.id)
+            world.network.send(world.clients[0], operate.cancel, [cancel])

@@ -45,7 +45,13 @@ class Network:
     """Delivers calls one at a time in any order; `faults` and `merges` are chances."""
 
     def __init__(
-        self, source: random.Random, store: Store, oracle: Oracle, timeline: Timeline, faults: float, merges: float
+        self,
+        source: random.Random,
+        store: Store,
+        oracle: Oracle,
+        timeline: Timeline,
+        faults: float,
+        merges: float,
     ) -> None:
         self._random = source
         self._store = store
@@ -78,7 +84,9 @@ class Network:
             same = [
                 other
                 for other in self.waiting
-                if isinstance(other, Call) and other.use_case is message.use_case and self._random.random() < 0.7
+                if isinstance(other, Call)
+                and other.use_case is message.use_case
+                and self._random.random() < 0.7
             ]
             calls += same
             self.waiting = [other for other in self.waiting if not any(other is one for one in same)]
@@ -90,7 +98,9 @@ class Network:
         items = [item for call in calls for item in call.items]
         names = "+".join(call.node.name for call in calls)
         if self._timeline.keep:
-            self._timeline.add(names, f"{use_case.__name__}({', '.join(shown(item) for item in items)})", fault)
+            self._timeline.add(
+                names, f"{use_case.__name__}({', '.join(shown(item) for item in items)})", fault
+            )
         if fault == "lost before":
             for call in calls:
                 self._answer(call, Lost())

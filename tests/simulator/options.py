@@ -36,14 +36,12 @@ class Options:
     delays: tuple[int, ...]  # by how much the clock moves, milliseconds
     tasks: tuple[TaskSpec, ...]
     queues: tuple[QueueSpec, ...]
+    other_queues: tuple[QueueSpec, ...]  # the same with other limits, as other code declares them
+    clock_jumps: bool  # back and forth, by up to an hour
 
 
 def draw(source: random.Random) -> Options:
     """The options of a seed."""
-    queues = tuple(
-        QueueSpec(name, source.choice([None, 1, 1, 2, 5]), source.choice([None, None, 1, 2]))
-        for name in ("narrow", "wide")
-    )
     return Options(
         steps=source.choice([80, 120, 160, 240]),
         workers=source.randint(1, 4),
@@ -58,9 +56,13 @@ def draw(source: random.Random) -> Options:
         max_losses=source.choice([2, 3, 10]),
         max_slots=source.choice([1, 10_000]),
         keep_ms=source.choice([None, None, 60_000]),
-        delays=source.choice([(0, 0, 1, 5, 50), (0, 1, 50, 500, 1_000, 5_000), (0, 50, 1_000, 20_000, 120_000)]),
+        delays=source.choice(
+            [(0, 0, 1, 5, 50), (0, 1, 50, 500, 1_000, 5_000), (0, 50, 1_000, 20_000, 120_000)]
+        ),
         tasks=tuple(_task(source, name) for name in ("alpha", "beta", "gamma")),
-        queues=queues,
+        queues=_queues(source),
+        other_queues=_queues(source),
+        clock_jumps=source.random() < 0.2,
     )
 
 
@@ -81,6 +83,13 @@ def in_force(options: Options) -> Iterator[None]:
     finally:
         for module, name, value in saved:
             setattr(module, name, value)
+
+
+def _queues(source: random.Random) -> tuple[QueueSpec, ...]:
+    return tuple(
+        QueueSpec(name, source.choice([None, 0, 1, 1, 2, 5]), source.choice([None, None, 1, 2]))
+        for name in ("narrow", "wide")
+    )
 
 
 def _task(source: random.Random, name: str) -> TaskSpec:

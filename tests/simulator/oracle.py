@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +20,39 @@ from holdfast.stores.sqlite import SqliteStore
 S = RunStatus
 
 FIXED = (  # columns that no call may change once the run exists
-    *("environment_id", "task", "version_lock", "queue", "concurrency_key", "priority", "created_at", "is_test"),
-    *("ttl_ms", "idempotency_key", "parent_id", "root_id", "depth", "batch_id", "replay_of", "payload", "machine"),
+    *(
+        "environment_id",
+        "task",
+        "version_lock",
+        "queue",
+        "concurrency_key",
+        "priority",
+        "created_at",
+        "is_test",
+    ),
+    *(
+        "ttl_ms",
+        "idempotency_key",
+        "parent_id",
+        "root_id",
+        "depth",
+        "batch_id",
+        "replay_of",
+        "payload",
+        "machine",
+    ),
 )
-FROZEN = ("status", "output", "error", "attempt", "starts", "losses", "started_at", "attempt_started_at", "version")
+FROZEN = (
+    "status",
+    "output",
+    "error",
+    "attempt",
+    "starts",
+    "losses",
+    "started_at",
+    "attempt_started_at",
+    "version",
+)
 LOSSES = frozenset({"upkeep", "register"})  # use cases that may declare a worker lost
 CAUSES = {  # which use cases may make a move
     (S.QUEUED, S.EXECUTING): {"claim"},
@@ -79,6 +109,7 @@ class Oracle:
         self.unrecorded: Counter[str] = Counter()  # starts that were handed back before user code began
         self.statuses: Counter[RunStatus] = Counter()
         self.calls: Counter[str] = Counter()
+        self.latest = 0  # the clock may step back; what was due once stays due
         self._written = -1
 
     def perform(
@@ -92,18 +123,21 @@ class Oracle:
             return use_case(tx, given)
 
         results: list[Any] | None = None
-        try:
+        with suppress(CrashBeforeCommit):
             results = store.transact(crashing(timed) if rolled_back else timed, items)
-        except CrashBeforeCommit:
-            pass
         before = self.now_before
         after = before if self._untouched(store) else self.read(store)
         name = use_case.__name__
         self.calls[name] += 1
+        self.latest = max(self.latest, *at)
         if results is None:
-            require(after.rows == before.rows and after.attempts == before.attempts, "I15", "half a commit stayed")
+            require(
+                after.rows == before.rows and after.attempts == before.attempts, "I15", "half a commit stayed"
+            )
         else:
-            require(len(results) == len(items), "I15", f"{name} answered {len(results)} of {len(items)} items")
+            require(
+                len(results) == len(items), "I15", f"{name} answered {len(results)} of {len(items)} items"
+            )
             self._rows(name, at[-1], before, after)
             self.rules.check(self, name, at[-1], items, results, before, after)
             for run_id, run in after.runs.items():
@@ -140,18 +174,26 @@ class Oracle:
             after.workers[row[0]] = dict(zip(names, row, strict=True))
         for row in select("select id, concurrency_limit, paused from environments", {}):
             after.environments[row[0]] = (row[1], bool(row[2]))
-        for row in select("select environment_id, name, concurrency_limit, per_key_limit, paused from queues", {}):
+        for row in select(
+            "select environment_id, name, concurrency_limit, per_key_limit, paused from queues", {}
+        ):
             after.queues[row[0], row[1]] = (row[2], row[3], bool(row[4]))
         after.tasks = {(row[0], row[1]) for row in select("select environment_id, id from tasks", {})}
-        after.versions = {(row[0], row[1]) for row in select("select environment_id, version from versions", {})}
+        after.versions = {
+            (row[0], row[1]) for row in select("select environment_id, version from versions", {})
+        }
         stuck = tx.all("stuck_runs")
-        require(not stuck, "I11", f"without a reason to move: {[(row['id'], row['status']) for row in stuck]}")
+        require(
+            not stuck, "I11", f"without a reason to move: {[(row['id'], row['status']) for row in stuck]}"
+        )
         return [after]
 
     def _rows(self, name: str, now: int, before: Snapshot, after: Snapshot) -> None:
         for run_id, was in before.runs.items():
             if run_id not in after.runs:
-                require(name == "retain" and was.finished_at is not None, "I1", f"{run_id} {was.status} vanished")
+                require(
+                    name == "retain" and was.finished_at is not None, "I1", f"{run_id} {was.status} vanished"
+                )
         for run_id, run in after.runs.items():
             old = before.runs.get(run_id)
             if old is run:
@@ -173,10 +215,20 @@ class Oracle:
             require(run.lease > old.lease, "I3", f"{where}: moved under an old lease")
         if old.status in FINAL:
             for column in FROZEN:
-                require(getattr(old, column) == getattr(run, column), "I2", f"{where}: {column} changed after the end")
+                require(
+                    getattr(old, column) == getattr(run, column),
+                    "I2",
+                    f"{where}: {column} changed after the end",
+                )
             if old.finished_at != run.finished_at:
-                require(old.finished_at is None and old.status is S.CANCELLED, "I2", f"{where}: finished twice")
-            require(old.worker_id == run.worker_id or run.worker_id is None, "I9", f"{where}: taken after a cancel")
+                require(
+                    old.finished_at is None and old.status is S.CANCELLED, "I2", f"{where}: finished twice"
+                )
+            require(
+                old.worker_id == run.worker_id or run.worker_id is None,
+                "I9",
+                f"{where}: taken after a cancel",
+            )
             return
         require(run.status in FINAL or run.finished_at is None, "I2", f"{where}: finish time without an end")
         if run.status is not old.status:
@@ -184,17 +236,21 @@ class Oracle:
             require(run.status in MOVES[old.status], "moves", where)
             require(name in CAUSES[old.status, run.status], "moves", where)
             if run.status is S.EXPIRED:
-                require(old.starts == 0 and old.due_at is not None and old.due_at <= now, "I13", f"{where}: ttl")
+                require(
+                    old.starts == 0 and old.due_at is not None and old.due_at <= now, "I13", f"{where}: ttl"
+                )
             if old.status is S.DELAYED and run.status is not S.CANCELLED:
-                require(old.delayed_until is not None and old.delayed_until <= now, "I13", f"{where}: too early")
+                require(
+                    old.delayed_until is not None and old.delayed_until <= now, "I13", f"{where}: too early"
+                )
             if run.status in FINAL - {S.CANCELLED}:
                 ended = run.finished_at == now and run.worker_id is None and run.due_at is None
                 require(ended, "I2", f"{where}: ended with loose ends")
         if run.starts > old.starts:
             require(run.status is S.EXECUTING and run.starts == old.starts + 1, "I3", f"{where}: starts")
-            require(now >= (run.delayed_until or 0), "I13", f"{where}: started before its delay was over")
+            require(self.latest >= (run.delayed_until or 0), "I13", f"{where}: started before its delay was over")
             planned = self.retry_at.pop(run.id, 0)
-            require(now >= planned, "I12", f"{where}: retried {planned - now} ms early")
+            require(self.latest >= planned, "I12", f"{where}: retried {planned - now} ms early")
         lost = old.worker_id is not None and old.worker_id not in after.workers and name in LOSSES
         if lost and old.status is S.EXECUTING:
             self.losses[run.id] += 1
@@ -208,9 +264,13 @@ class Oracle:
         under_way = run.attempt_started_at is not None
         failed = sum(row[3] == "FAILED" for row in records)
         seen = f"{run.id} {run.status} attempt {run.attempt} starts {run.starts} records {records}"
-        require(len(records) + under_way + self.unrecorded[run.id] == run.starts, "I12", f"attempts kept: {seen}")
+        require(
+            len(records) + under_way + self.unrecorded[run.id] == run.starts, "I12", f"attempts kept: {seen}"
+        )
         require(run.attempt == failed + under_way, "I12", f"attempts counted: {seen}")
-        require(run.max_attempts is None or run.attempt <= run.max_attempts, "I12", f"too many attempts: {seen}")
+        require(
+            run.max_attempts is None or run.attempt <= run.max_attempts, "I12", f"too many attempts: {seen}"
+        )
         if run.status is S.EXECUTING:
             require(under_way and run.worker_id is not None and run.due_at is None, "I3", f"holder: {seen}")
 

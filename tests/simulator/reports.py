@@ -31,8 +31,12 @@ def check_reports(
         what = f"{said} of {item.worker_id} on {run and (run.status, run.lease, run.worker_id)}: {answer}"
         live = run is not None and run.lease == said["lease"] and run.worker_id == item.worker_id
         if not live or run is None:
-            repeated = run is not None and _repeated(run, item, answer)
-            require(answer.status == "fenced" or repeated, "I3", f"a stale lease was heard: {what}")
+            again = None if run is None else _first_answer(run, item)
+            if again is None:
+                require(answer.status == "fenced", "I3", f"a stale lease was heard: {what}")
+            else:
+                told = (answer.status, answer.lease)
+                require(told == again, "I11", f"the answer was lost, and is not given again: {what}")
             continue
         if said["kind"] in STREAMED:
             fine = answer.status in ("ok", "refused") if run.status in HELD else answer.status == "fenced"
@@ -50,16 +54,21 @@ def check_reports(
             decided[run.id] = said["kind"]
             touched.add(run.id)
     for run_id, run in after.runs.items():
-        require(run is before.runs.get(run_id) or run_id in touched, "I3", f"{run_id} was touched by others' reports")
+        require(
+            run is before.runs.get(run_id) or run_id in touched,
+            "I3",
+            f"{run_id} was touched by others' reports",
+        )
 
 
-def _repeated(run: Run, item: Any, answer: Any) -> bool:
-    """Whether it is the last report once more, whose answer may have been lost: it is answered again."""
+def _first_answer(run: Run, item: Any) -> tuple[str, int] | None:
+    """What the last report was answered, where this is that report once more and its worker needs the answer."""
     said = item.report
-    mine = run.worker_id == item.worker_id and run.lease == said["lease"] + 1 == answer.lease
-    if said["kind"] == "failed":
-        return mine and run.status is S.REATTEMPTING and answer.status == "retry"
-    return mine and said["kind"] == "started" and run.status is S.EXECUTING and answer.status == "started"
+    if run.worker_id != item.worker_id or run.lease != said["lease"] + 1:
+        return None
+    if said["kind"] == "failed" and run.status is S.REATTEMPTING and said["retryDelayMs"] is not None:
+        return "retry", run.lease
+    return ("started", run.lease) if said["kind"] == "started" and run.status is S.EXECUTING else None
 
 
 def _outcome(oracle: Oracle, now: int, run: Run, after: Run, said: Any, answer: Any) -> bool:
@@ -113,7 +122,9 @@ def _failed(oracle: Oracle, now: int, run: Run, after: Run, said: Any, answer: A
         require(told == ("retry", after.lease, run.attempt + 1, delay), "I12", what)
         require(after.worker_id == run.worker_id, "I12", what)
     else:
-        require(answer.status == "ok" and after.worker_id is None and after.due_at == now + delay, "I12", what)
+        require(
+            answer.status == "ok" and after.worker_id is None and after.due_at == now + delay, "I12", what
+        )
 
 
 def _crashed(oracle: Oracle, now: int, run: Run, after: Run, said: Any, answer: Any, what: str) -> None:

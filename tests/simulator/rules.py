@@ -55,7 +55,9 @@ class Rules:
                 _memberships(name, items, results, before, after)
             case "renew":
                 for (worker_id, _, lease_ms), result in zip(items, results, strict=True):
-                    require((result is None) == (worker_id in before.workers), "I3", f"renewal of {worker_id}")
+                    require(
+                        (result is None) == (worker_id in before.workers), "I3", f"renewal of {worker_id}"
+                    )
                     if result is None:
                         until = after.workers[worker_id]["lease_until"]
                         require(until == now + lease_ms, "I11", f"{worker_id} was not renewed")
@@ -87,7 +89,11 @@ class Rules:
         for item, result in zip(items, results, strict=True):
             request = (item.environment_id, item.request_key or "")
             if item.request_key is not None and request in self.requests:
-                require(result == self.requests[request], "I15", f"request {request}: {result}, not the first answer")
+                require(
+                    result == self.requests[request],
+                    "I15",
+                    f"request {request}: {result}, not the first answer",
+                )
                 continue
             self._trigger(now, item, result, before, after)
             if item.request_key is not None and isinstance(result, Triggered):
@@ -121,7 +127,9 @@ class Rules:
         run = after.runs[result.id]
         known = (item.environment_id, item.task) in before.tasks
         expected = S.QUEUED if known else S.WAITING_FOR_DEPLOY
-        require(run.status is (S.DELAYED if run.delayed_until else expected), "moves", f"{run.id} is {run.status}")
+        require(
+            run.status is (S.DELAYED if run.delayed_until else expected), "moves", f"{run.id} is {run.status}"
+        )
         if item.idempotency_key is not None:
             lifetime = KEY_LIFETIME_MS
             if item.idempotency_key_ttl is not None:
@@ -129,7 +137,9 @@ class Rules:
             self.keys[item.environment_id, item.task, item.idempotency_key] = (result.id, now + lifetime)
 
 
-def _claims(now: int, items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot) -> None:
+def _claims(
+    now: int, items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot
+) -> None:
     given: set[str] = set()
     for item, result in zip(items, results, strict=True):
         worker = before.workers.get(item.worker_id)
@@ -142,13 +152,21 @@ def _claims(now: int, items: Sequence[Any], results: Sequence[Any], before: Snap
         for run in result.runs:
             require(run.id not in given, "I3", f"{run.id} was given twice")
             given.add(run.id)
-            require(run == after.runs[run.id] and run.worker_id == item.worker_id, "I3", f"{run.id} is not as given")
+            require(
+                run == after.runs[run.id] and run.worker_id == item.worker_id,
+                "I3",
+                f"{run.id} is not as given",
+            )
             require(before.runs[run.id].status is S.QUEUED, "I3", f"{run.id} was not queued")
             require(run.environment_id == item.environment_id, "I25", f"{run.id} is of another environment")
             require(run.task in tasks, "I11", f"{run.id} went to a worker without {run.task}")
-            require(run.version_lock in (None, worker["version"]), "I16", f"{run.id} is locked to another version")
+            require(
+                run.version_lock in (None, worker["version"]), "I16", f"{run.id} is locked to another version"
+            )
         told = {run_id for run_id, _ in result.cancelled}
-        closing = {r.id for r in before.runs.values() if r.worker_id == item.worker_id and r.status is S.CANCELLED}
+        closing = {
+            r.id for r in before.runs.values() if r.worker_id == item.worker_id and r.status is S.CANCELLED
+        }
         require(told == closing, "I9", f"{item.worker_id} was told to stop {told}, not {closing}")
     started = {run.id for run in after.runs.values() if run.starts > before.runs[run.id].starts}
     require(started == given, "I11", f"started and not told: {sorted(started - given)}")
@@ -160,11 +178,19 @@ def _claims(now: int, items: Sequence[Any], results: Sequence[Any], before: Snap
 def _limits(run: Run, after: Snapshot) -> None:
     held = after.held(run.environment_id)
     limit, paused = after.environments[run.environment_id]
-    require(not paused and len(held) <= limit, "I5", f"{len(held)} runs hold slots of {run.environment_id}: {limit}")
+    require(
+        not paused and len(held) <= limit,
+        "I5",
+        f"{len(held)} runs hold slots of {run.environment_id}: {limit}",
+    )
     of_queue, per_key, queue_paused = after.queues.get((run.environment_id, run.queue), (None, None, False))
     in_queue = [other for other in held if other.queue == run.queue]
     require(not queue_paused, "I5", f"{run.id} was started in the paused queue {run.queue}")
-    require(of_queue is None or len(in_queue) <= of_queue, "I5", f"{len(in_queue)} runs in {run.queue}: {of_queue}")
+    require(
+        of_queue is None or len(in_queue) <= of_queue,
+        "I5",
+        f"{len(in_queue)} runs in {run.queue}: {of_queue}",
+    )
     of_key = [other for other in in_queue if other.concurrency_key == run.concurrency_key]
     if per_key is not None and run.concurrency_key:
         require(len(of_key) <= per_key, "I5", f"{len(of_key)} runs of key {run.concurrency_key!r}: {per_key}")
@@ -227,9 +253,13 @@ def _cancels(items: Sequence[Any], results: Sequence[Any], before: Snapshot, aft
             require(result.status is S.CANCELLED, "I9", f"cancel of {run.id}: {result}")
             reached |= {run.id, *descendants(run.id, before)}
     for run_id in reached:
-        require(after.runs[run_id].is_final, "I9", f"{run_id} is {after.runs[run_id].status} after the cancel")
+        require(
+            after.runs[run_id].is_final, "I9", f"{run_id} is {after.runs[run_id].status} after the cancel"
+        )
     for run_id, run in after.runs.items():
-        require(run is before.runs[run_id] or run_id in reached, "I9", f"{run_id} was touched by another's cancel")
+        require(
+            run is before.runs[run_id] or run_id in reached, "I9", f"{run_id} was touched by another's cancel"
+        )
 
 
 def descendants(run_id: str, snapshot: Snapshot) -> set[str]:
@@ -250,7 +280,9 @@ def _reschedules(items: Sequence[Any], results: Sequence[Any], before: Snapshot,
     for item, result in zip(items, results, strict=True):
         old = before.runs.get(item.run_id)
         if isinstance(result, Run):
-            require(old is not None and old.status is S.DELAYED, "I13", f"{item.run_id} was rescheduled: {old}")
+            require(
+                old is not None and old.status is S.DELAYED, "I13", f"{item.run_id} was rescheduled: {old}"
+            )
             last[result.id] = result
     for run_id, answered in last.items():
         stored = after.runs[run_id]
@@ -279,11 +311,19 @@ def _let_go(gone: set[str], after: Snapshot) -> None:
         require(run.worker_id not in gone, "I11", f"{run.id} is left with {run.worker_id}, which is gone")
 
 
-def _upkeep(now: int, items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot) -> None:
+def _upkeep(
+    now: int, items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot
+) -> None:
     gone = set(before.workers) - set(after.workers)
     for worker_id in gone:
-        require(before.workers[worker_id]["lease_until"] < now, "I14", f"{worker_id} was lost before its time")
-        require(any(item.lose_workers for item in items), "I14", f"{worker_id} was lost without trust in the clock")
+        require(
+            before.workers[worker_id]["lease_until"] < now, "I14", f"{worker_id} was lost before its time"
+        )
+        require(
+            any(item.lose_workers for item in items),
+            "I14",
+            f"{worker_id} was lost without trust in the clock",
+        )
     _let_go(gone, after)
     done = not results[-1].more
     if done:
@@ -309,5 +349,3 @@ def _tags(items: Sequence[Any], results: Sequence[Any], after: Snapshot) -> None
         if isinstance(result, int):
             tags = json.loads(after.runs[item.run_id].tags)
             require(set(item.tags) <= set(tags) and len(tags) <= 10, "I1", f"tags of {item.run_id}: {tags}")
-
-

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+
 from simulator.replanted import ALL, Replanted
 from simulator.stores import opener
 from simulator.world import Result, simulate
@@ -27,11 +28,13 @@ def test_every_invariant_holds_under_faults_on_postgres(postgres_url: str) -> No
     held(simulate(seed, opener("postgres", postgres_url)) for seed in range(POSTGRES_SEEDS))
 
 
-@pytest.mark.parametrize("failure", ALL, ids=lambda failure: f"{failure.number}-{failure.what.replace(' ', '-')}")
+@pytest.mark.parametrize(
+    "failure", ALL, ids=lambda failure: f"{failure.number}-{failure.what.replace(' ', '-')}"
+)
 def test_a_failure_planted_again_is_caught(failure: Replanted) -> None:
     with failure.plant():
         for seed in range(SEEDS_TO_CATCH):
-            result = simulate(seed, opener("sqlite"), keep_timeline=True)
+            result = simulate(seed, opener("sqlite"))
             if result.failure is not None:
                 print(f"{failure.number} is caught by seed {seed}: {result.failure}")
                 assert result.timeline

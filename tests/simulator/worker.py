@@ -11,6 +11,7 @@ from holdfast.engine.finish import Reported, report
 from holdfast.engine.trigger import NewRun, trigger
 from holdfast.errors import WorkerNotFound
 from holdfast.model.error import internal_error
+from holdfast.model.task import QueueSpec
 from simulator.network import Lost
 
 if TYPE_CHECKING:
@@ -51,13 +52,16 @@ class Worker:
         self.environment_id = environment_id
         self.code = code
         self.replaces = replaces
-        self.tasks = [task for task in world.options.tasks if world.random.random() < 0.7] or [world.options.tasks[0]]
+        self.tasks = [task for task in world.options.tasks if world.random.random() < 0.7] or [
+            world.options.tasks[0]
+        ]
         self.alive = True
         self.frozen = False
         self.thaws_at = 0
         self.draining = False
         self.joining = False
         self.deaths = world.options.deaths
+        self.declares_limits = True
         self.memberships: list[Membership] = []
 
     @property
@@ -111,14 +115,12 @@ class Worker:
             return
         self.joining = True
         options = self.world.options
+        queues = options.queues if self.world.random.random() < 0.7 else options.other_queues
+        if not self.declares_limits:
+            queues = tuple(QueueSpec(queue.name) for queue in queues)
+        fingerprint = f"code-{self.code}"
         item = Registering(
-            self.environment_id,
-            self.name,
-            f"code-{self.code}",
-            self.tasks,
-            options.queues,
-            options.lease_ms,
-            self.replaces,
+            self.environment_id, self.name, fingerprint, self.tasks, queues, options.lease_ms, self.replaces
         )
         self.world.network.send(self, register, [item], self._joined)
 
@@ -226,7 +228,9 @@ class Worker:
         if kind == "metadata":
             operation = [{"type": "increment", "key": "count", "value": 1}]
             said |= {"operations": operation}
-            said |= {"parentOperations": operation} if random.random() < 0.5 else {"rootOperations": operation}
+            said |= (
+                {"parentOperations": operation} if random.random() < 0.5 else {"rootOperations": operation}
+            )
         elif kind == "tags":
             said["tags"] = [f"tag-{random.randrange(20)}"]
         else:
@@ -244,7 +248,7 @@ class Worker:
             parent_lease=held.lease,
             request_key=self.world.request_key(),
         )
-        self.world.call_until_answered(self, trigger, [child])
+        self.world.call_until_answered(self, trigger, [child], self.world.made)
 
     def _executor_dies(self, membership: Membership, run_ids: list[str]) -> None:
         reports = []
@@ -290,5 +294,3 @@ class Worker:
             held.lease, held.retry_at, held.reporting, held.begun = answer.lease, None, False, True
         elif answer.status == "fenced" or said["kind"] not in ("metadata", "tags", "logs"):
             del membership.held[said["run"]]
-
-

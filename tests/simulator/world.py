@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from holdfast.engine.trigger import Triggered
 from holdfast.model.ids import Ids
 from holdfast.model.status import RunStatus
 from holdfast.stores.base import Store, UseCase
@@ -64,7 +65,8 @@ class World:
     def run(self) -> None:
         """Raises Violation."""
         self.oracle.now_before = self.oracle.read(self.store)
-        for self.step in range(self.options.steps):
+        for step in range(self.options.steps):
+            self.step = step
             self.timeline.step, self.timeline.now = self.step, self.now
             choice = self.random.random()
             if choice < 0.12:
@@ -76,6 +78,8 @@ class World:
             self.network.deliver()
             if choice > 0.8:
                 self.now += self.random.choice(self.options.delays)
+            if self.options.clock_jumps and self.random.random() < 0.02:
+                self.now += self.random.choice([-3_600_000, -1_000, 3_600_000])
         drain(self)
 
     def replace(self, worker: Worker, known_dead: str | None) -> None:
@@ -88,12 +92,20 @@ class World:
         environment = ENVIRONMENTS[worker.environment_id == "dev"] if foreign else worker.environment_id
         self.workers.append(Worker(self, self._name("worker"), environment, code, known_dead))
 
-    def call_until_answered(self, node: Node, use_case: UseCase[Any, Any], items: Sequence[Any]) -> None:
+    def call_until_answered(
+        self,
+        node: Node,
+        use_case: UseCase[Any, Any],
+        items: Sequence[Any],
+        then: Callable[[Sequence[Any]], None] | None = None,
+    ) -> None:
         """Sends a call that may be repeated, until there is an answer."""
 
         def answered(results: Any) -> None:
             if isinstance(results, Lost):
                 self.network.send(node, use_case, items, answered)
+            elif then is not None:
+                then(results)
 
         self.network.send(node, use_case, items, answered)
 
@@ -101,8 +113,12 @@ class World:
         self._requests += 1
         return f"request-{self._requests}"
 
-    def some_run(self) -> str:
-        return self.random.choice(self.run_ids)
+    def made(self, results: Sequence[Any]) -> None:
+        """Somebody was told of these runs."""
+        self.run_ids += [one.id for one in results if isinstance(one, Triggered) and not one.is_cached]
+
+    def some_run(self, recent: int = 0) -> str:
+        return self.random.choice(self.run_ids[-recent:])
 
     def delayed(self) -> list[str]:
         """Runs of dev that wait for their time, in the order of a repeatable draw."""

@@ -105,14 +105,17 @@ def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastErro
 
 def renew(tx: Tx, items: list[tuple[str, str, int]]) -> list[HoldfastError | None]:
     """Keeps workers alive: (worker id, environment, lease_ms). One that was declared lost is told so."""
-    answers: list[HoldfastError | None] = []
-    for worker_id, environment_id, lease_ms in items:
+    answers: list[HoldfastError | None] = [None] * len(items)
+    # In one order, so that two servers never wait for each other.
+    for index in sorted(range(len(items)), key=lambda index: items[index][0]):
+        worker_id, environment_id, lease_ms = items[index]
         row = tx.one("worker", id=worker_id)
-        if row is None or row["environment_id"] != environment_id:
-            answers.append(WorkerNotFound(worker_id))
-        else:
-            tx.do("renew_worker", id=worker_id, lease_until=tx.now + lease_ms)
-            answers.append(None)
+        if (
+            row is None
+            or row["environment_id"] != environment_id
+            or tx.one("renew_worker", id=worker_id, lease_until=tx.now + lease_ms) is None
+        ):
+            answers[index] = WorkerNotFound(worker_id)
     return answers
 
 
@@ -169,6 +172,7 @@ def lose_worker(tx: Tx, worker_id: str) -> None:
 
 
 def _give_back(tx: Tx, worker_id: str, lost: bool) -> None:
+    tx.do("lock_worker", id=worker_id)
     # All of them, however many it claimed: what is left under a worker that is gone is stuck.
     while _give_back_some(tx, worker_id, lost) == limits.MAX_SLOTS:
         pass

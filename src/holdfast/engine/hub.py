@@ -31,7 +31,7 @@ class Listener:
 
 
 class Hub:
-    """Topics and their listeners; `wake` may be called from any thread."""
+    """Topics and their listeners; `wake` may be called from any thread. The topic "*" wakes everyone."""
 
     def __init__(self) -> None:
         self._listeners: dict[str, set[Listener]] = {}
@@ -40,6 +40,9 @@ class Hub:
     def wake(self, topics: set[str]) -> None:
         loop = self._loop
         if loop is None or loop.is_closed():
+            return
+        if "*" in topics:
+            self.wake_all()
             return
         wanted = [topic for topic in topics if topic in self._listeners]
         if wanted:

@@ -71,7 +71,7 @@ def cancel(tx: Tx, items: list[Cancel]) -> list[Run | HoldfastError]:
         target = found.get(item.run_id)
         if target is None or target.environment_id != item.environment_id or target.is_final:
             continue
-        for run in (target, *tx.runs("active_descendants", ids=batch([target.id]))):
+        for run in (target, *_descendants(tx, target.id)):
             before.setdefault(run.id, run)
             after.setdefault(run.id, cancelled(run, item.reason, tx.now))
     tx.save_runs(before, after.values())
@@ -121,7 +121,8 @@ def replay(tx: Tx, items: list[Replay]) -> list[Any]:
 def reschedule(tx: Tx, items: list[Reschedule]) -> list[Run | HoldfastError]:
     """Moves the start of runs that are still DELAYED; any other status is refused."""
     found = _load(tx, items)
-    before, after = {}, {}
+    before: dict[str, Run] = {}
+    after: dict[str, Run] = {}
     answers: list[Run | HoldfastError] = []
     for item in items:
         answer = _answer(item, found.get(item.run_id))
@@ -194,6 +195,15 @@ def change_metadata(tx: Tx, items: list[ChangeMetadata]) -> list[Any]:
     if changed:
         save_metadata(tx, [runs[run_id] for run_id in sorted(changed)])
     return answers
+
+
+def _descendants(tx: Tx, run_id: str) -> list[Run]:
+    """The descendants that have not ended. Looks again until the locks it took hold still: a child may have been
+    under way while its parent was waited for."""
+    found: list[Run] = []
+    while len(more := tx.runs("active_descendants", ids=batch([run_id]))) > len(found):
+        found = more
+    return found
 
 
 def _changed(runs: Mapping[str, Run], run: Run, item: ChangeMetadata, now: int) -> dict[str, Run]:

@@ -144,7 +144,7 @@ def new_run(tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run]
     queue = item.queue or (spec.queue if spec else default_queue(task))
     concurrency_key = item.concurrency_key
     if concurrency_key is None:
-        concurrency_key = _key_at(item.payload, spec.key) if spec and spec.key else ""
+        concurrency_key = _key_at(item.payload, spec.key) if spec and spec.key is not None else ""
     priority = round(item.priority)
     run_id = tx.new_id("run")
     return Run(
@@ -241,7 +241,8 @@ def _load(tx: Tx, items: list[NewRun]) -> _Known:
         for name, spec in load_specs(tx, environment_id, names).items():
             known.specs[environment_id, name] = spec
     if parents := sorted({item.parent_id for item in items if item.parent_id is not None}):
-        known.parents = {run.id: run for run in tx.runs("runs_by_id", ids=batch(parents))}
+        # Locked, so that a cancel either comes first and fences the child, or sees it.
+        known.parents = {run.id: run for run in tx.runs("runs_for_update", ids=batch(parents))}
     for environment_id, version in {(i.environment_id, i.version_lock) for i in items if i.version_lock}:
         if tx.one("version", environment_id=environment_id, version=version):
             known.versions.add((environment_id, version))
@@ -304,9 +305,12 @@ def _validator(schema: str) -> Any:
 
 
 def _key_at(payload: str | None, path: str) -> str:
-    """The concurrency key at a path such as "order.tenant" of the payload; "" where there is nothing."""
+    """The concurrency key at a path such as "order.tenant" of the payload; "" where there is nothing.
+
+    The empty path is the payload itself.
+    """
     value = None if payload is None else json.loads(payload)
-    for step in path.split("."):
+    for step in path.split(".") if path else ():
         if not isinstance(value, dict):
             return ""
         value = value.get(step)

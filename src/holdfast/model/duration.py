@@ -28,7 +28,7 @@ def duration_ms(value: timedelta | float | str, param: str) -> int:
     elif isinstance(value, bool):
         raise _unreadable(value, param)
     elif isinstance(value, int | float):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise _unreadable(value, param)
         total = round(value * 1_000)
     else:
@@ -52,7 +52,7 @@ def moment_ms(value: str | float | timedelta | datetime, now_ms: int, param: str
             raise _unreadable(value, param) from None
     if isinstance(value, str):
         try:
-            return now_ms + max(0, _text_ms(value, param))
+            return now_ms + max(0, duration_ms(value, param))
         except Unprocessable:
             try:
                 return max(now_ms, epoch_ms(datetime.fromisoformat(value)))

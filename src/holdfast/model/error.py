@@ -87,7 +87,7 @@ def status_of(error: RunError) -> RunStatus:
 
 
 def may_be_retried(error: RunError) -> bool:
-    return error.get("type") != "INTERNAL_ERROR" or error.get("code") not in NEVER_RETRIED
+    return error.get("type") != "INTERNAL_ERROR" or str(error.get("code")) not in NEVER_RETRIED
 
 
 def trimmed(error: RunError) -> RunError:

@@ -8,11 +8,12 @@ list. A write through a missing parent does nothing (the wire contract's section
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from holdfast.errors import InvalidRequest, PayloadTooLarge
-from holdfast.model.limits import MAX_METADATA
+from holdfast.model.limits import MAX_DEPTH, MAX_METADATA
 
 Metadata = dict[str, Any]
 Operation = dict[str, Any]
@@ -38,8 +39,13 @@ def check_operations(operations: Any, param: str) -> list[Operation]:
                 f"{place}.type is {kind!r}: expected one of {', '.join(TYPES)}", f"{place}.type"
             )
         if kind == "update":
-            if not isinstance(operation.get("value"), dict):
+            value = operation.get("value")
+            if not isinstance(value, dict):
                 raise InvalidRequest(f"{place}.value must be an object", f"{place}.value")
+            if "__proto__" in value:
+                raise InvalidRequest(
+                    f"{place}.value has the key '__proto__': this name is not allowed", f"{place}.value"
+                )
             continue
         key = operation.get("key")
         if not isinstance(key, str) or not key:
@@ -54,11 +60,29 @@ def check_operations(operations: Any, param: str) -> list[Operation]:
 
 
 def applied(metadata: Metadata, operations: Sequence[Operation]) -> Metadata:
-    """What `metadata` becomes; the argument itself is not changed."""
+    """What `metadata` becomes; the argument itself is not changed.
+
+    Raises InvalidRequest when the operations together make what no JSON that comes in may be: a number
+    past the largest float, or nesting deeper than 100.
+    """
     result: Metadata = json.loads(json.dumps(metadata))
     for operation in operations:
         result = _apply(result, operation)
+    if any(
+        str(operation.get("key")).startswith("$.") for operation in operations
+    ):  # else nothing gets deeper
+        _refuse_depth(result)
     return result
+
+
+def _refuse_depth(metadata: Metadata) -> None:
+    level: list[Any] = [metadata]
+    for _ in range(MAX_DEPTH):
+        level = [item for held in level for item in (held.values() if isinstance(held, dict) else held)]
+        level = [item for item in level if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise InvalidRequest(f"metadata would be nested deeper than {MAX_DEPTH} levels", "metadata")
 
 
 def check_size(text: str, param: str = "metadata") -> str:
@@ -100,8 +124,18 @@ def _changed(kind: str, old: Any, present: bool, value: Any) -> Any:
         return [item for item in old if item != value] if isinstance(old, list) else old
     if kind == "increment":
         is_number = isinstance(old, int | float) and not isinstance(old, bool)
-        return (old if is_number else 0) + value
+        return _sum(old if is_number else 0, value)
     return value
+
+
+def _sum(old: float, value: float) -> float:
+    try:
+        total = old + value
+    except OverflowError:  # a whole number that no float can hold, and a float
+        total = math.inf
+    if isinstance(total, float) and not math.isfinite(total):
+        raise InvalidRequest("an increment leads to a number too large for a float", "metadata")
+    return total
 
 
 def _place(metadata: Metadata, key: str) -> tuple[Any, Any] | None:

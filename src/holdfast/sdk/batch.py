@@ -9,9 +9,10 @@ from holdfast.errors import HoldfastError
 from holdfast.model.limits import MAX_BATCH
 from holdfast.sdk.client import default_client
 from holdfast.sdk.context import CurrentRun, current_run_or_none
+from holdfast.sdk.policy import Flow, Request, asked, error_from
 from holdfast.sdk.run import Run
 from holdfast.sdk.task import Bound
-from holdfast.sdk.transport import Connection, Flow, Request, asked, error_from, refuse_in_loop
+from holdfast.sdk.transport import Connection, refuse_in_loop
 from holdfast.sdk.waiting import Pending
 
 R = TypeVar("R")

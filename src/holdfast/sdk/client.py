@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from holdfast.sdk import options as trigger_options
+from holdfast.sdk.policy import Flow, Request, asked
 from holdfast.sdk.run import Run, cancelling, path_of, reading
-from holdfast.sdk.transport import Connection, Flow, Request, asked, refuse_in_loop
+from holdfast.sdk.transport import Connection, refuse_in_loop
 
 VARIABLES = ("HOLDFAST_API_URL", "HOLDFAST_SECRET_KEY", "TRIGGER_API_URL", "TRIGGER_SECRET_KEY")
 PAGE = 100
@@ -114,7 +115,7 @@ class Runs:
         return Run(self._connection, await self._connection.arun(_replaying(run_id)))
 
     def reschedule(self, run_id: str, delay: timedelta | float | str | datetime) -> Run[Any]:
-        """Move a DELAYED run to another time, counted from now. Raises Unprocessable for any other run."""
+        """Move a DELAYED run to another time, counted from now. Raises InvalidRequest for any other run."""
         refuse_in_loop("reschedule", "areschedule")
         return Run(self._connection, self._connection.run(_rescheduling(run_id, delay)))
 

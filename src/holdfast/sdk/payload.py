@@ -11,6 +11,7 @@ accept anything. Type hints are read at first use, so they may name what is defi
 from __future__ import annotations
 
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -64,9 +65,7 @@ class Shape:
 
     def encode_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
         """The payload as JSON text; None where it is left out. Raises TypeError or PayloadInvalid."""
-        injected = {name: None for name in self._injected if name not in kwargs}
-        bound = self._visible_signature.bind(*args, **{k: v for k, v in kwargs.items() if k not in injected})
-        given = bound.arguments
+        given = self._visible_signature.bind(*args, **kwargs).arguments
         if not self._visible:
             return None
         if self._single is None:
@@ -226,11 +225,16 @@ def _is_current_run(hint: Any) -> bool:
 
 
 def _adapter(hint: Any, error: type[HoldfastError], what: str) -> TypeAdapter[Any]:
-    from pydantic import TypeAdapter
+    from pydantic import ConfigDict, TypeAdapter
     from pydantic.errors import PydanticUserError
 
     try:
-        return TypeAdapter(hint)
+        try:
+            return TypeAdapter(hint, config=ConfigDict(ser_json_inf_nan="constants"))
+        except PydanticUserError as cause:
+            if cause.code != "type-adapter-config-unused":
+                raise
+            return TypeAdapter(hint)  # a model, which has a configuration of its own
     except (PydanticUserError, TypeError, NameError) as cause:
         reason = str(cause).splitlines()[0]
         raise error(f"{what} can not be read from JSON: {reason}") from cause
@@ -247,15 +251,28 @@ def _dumped(
     from holdfast.wire import codec
 
     try:
-        plain = adapter.dump_python(adapter.validate_python(value), mode="json", warnings="error")
+        valid = adapter.validate_python(value)
         # In two steps, because models write NaN as null when they write JSON themselves.
-        raw = to_json(plain, inf_nan_mode="constants")
+        raw = to_json(adapter.dump_python(valid, mode="json", warnings="error"), inf_nan_mode="constants")
         codec.decode(raw, root or "it")
+        # Where a model has a field of any type, NaN is null after the first step already.
+        if b"null" in raw and not _is_finite(adapter.dump_python(valid, warnings="error")):
+            raise error(f"{what} holds a number that is not finite")
     except ValidationError as cause:
         raise error(f"{what} does not fit: {_told(cause, root)}") from None
     except (PydanticSerializationError, InvalidRequest, ValueError, TypeError, RecursionError) as cause:
         raise error(f"{what} can not be written as JSON: {cause}") from cause
     return raw.decode()
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(_is_finite(item) for item in value)
+    return True
 
 
 def _told(error: ValidationError, root: str) -> str:

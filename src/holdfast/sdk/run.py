@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from holdfast.model.duration import duration_ms
 from holdfast.model.status import FINAL, RunStatus
-from holdfast.sdk.transport import Connection, Flow, Request, asked, refuse_in_loop
+from holdfast.sdk.policy import Flow, Request, asked
+from holdfast.sdk.transport import Connection, refuse_in_loop
 from holdfast.sdk.waiting import Result, deadline_of, failure, next_results
 
 R = TypeVar("R")
@@ -186,7 +187,7 @@ class Run(Generic[R]):
 
     def _field(self, name: str) -> Any:
         if name not in self._data and not (name == "output" and "attempts" in self._data):
-            refuse_in_loop(f"the first look at {name} of run {self.id}", "run.arefresh")
+            refuse_in_loop(f"run.{name}", "run.arefresh")
             self._connection.run(self._reread())
         return self._data.get(name)
 

@@ -39,13 +39,14 @@ from holdfast.sdk import options as trigger_options
 from holdfast.sdk import registry
 from holdfast.sdk.client import default_client
 from holdfast.sdk.context import CurrentRun, current_run_or_none
-from holdfast.sdk.hooks import Hooks
+from holdfast.sdk.hooks import KINDS, Hooks
 from holdfast.sdk.options import Options
 from holdfast.sdk.payload import Shape
+from holdfast.sdk.policy import Flow, Request, asked
 from holdfast.sdk.queue import Queue
 from holdfast.sdk.retry import Retry
 from holdfast.sdk.run import Run
-from holdfast.sdk.transport import Flow, Request, asked, refuse_in_loop
+from holdfast.sdk.transport import refuse_in_loop
 
 if TYPE_CHECKING:
     from holdfast.wire.workers import WireTask
@@ -293,6 +294,8 @@ def task(
     """
     if fn is not None and not callable(fn):
         raise TypeError(f"@task decorates functions, and this is {fn!r}; options have names: @task(id=…)")
+    if unknown := [name for name in hooks if name not in KINDS]:
+        raise TypeError(f"@task has no option {unknown[0]!r}")
     scope = sys._getframe(1)
 
     def decorate(function: Callable[..., Any]) -> Task[Any, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast import errors
 from holdfast.model.status import RunStatus
-from holdfast.sdk.transport import PATIENT_TRIES, Flow, Pause, Request, asked
+from holdfast.sdk.policy import PATIENT_TRIES, Flow, Pause, Request, asked
 
 HELD_MS = 25_000  # how long the server is asked to hold back one answer
 ASKED_AT_ONCE = 500

@@ -20,7 +20,7 @@ from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.server import listing, openapi, runs, workers
 from holdfast.server.auth import Keys, environment_of_key
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
-from holdfast.server.routing import RawPaths
+from holdfast.server.routing import BODY_SECONDS, RawPaths
 
 __all__ = ["ENDPOINTS", "create_app", "environment_of_key"]
 
@@ -29,8 +29,10 @@ ENDPOINTS = (*listing.ENDPOINTS, *runs.ENDPOINTS, *workers.ENDPOINTS)
 READY_SECONDS = 2.0
 
 
-def create_app(engine: Engine, keys: Mapping[str, str]) -> ASGIApp:
+def create_app(engine: Engine, keys: Mapping[str, str], *, body_seconds: float = BODY_SECONDS) -> ASGIApp:
     """The API over `engine`. `keys` maps secret keys to environments.
+
+    body_seconds  how long a body may take to arrive
 
     Its lifespan runs the upkeep loop, so it must be entered: uvicorn does; a test enters
     `lifespan(engine)` itself.
@@ -38,7 +40,7 @@ def create_app(engine: Engine, keys: Mapping[str, str]) -> ASGIApp:
     known = Keys(keys)
     routes = []
     for endpoint in ENDPOINTS:
-        route = Route(endpoint.path, endpoint.serve(engine, known), methods=[endpoint.method])
+        route = Route(endpoint.path, endpoint.serve(engine, known, body_seconds), methods=[endpoint.method])
         routes.append(route)
     app = Starlette(
         routes=[*routes, *_open_routes(engine)],
@@ -50,6 +52,7 @@ def create_app(engine: Engine, keys: Mapping[str, str]) -> ASGIApp:
         },
         lifespan=lambda _: lifespan(engine),
     )
+    app.router.redirect_slashes = False  # a path with one slash too many is no path: 404, not a redirect
     return RawPaths(app)
 
 
@@ -74,7 +77,8 @@ def _open_routes(engine: Engine) -> list[Route]:
             async with asyncio.timeout(READY_SECONDS):
                 await engine.store.read(lambda tx: tx.one("environment", id="dev"))
         except (StoreUnavailable, TimeoutError):
-            return respond({"error": "The database does not answer", "code": StoreUnavailable.code}, 503)
+            body = {"error": "The database does not answer; try again", "code": StoreUnavailable.code}
+            return respond(body, 503, {"retry-after": "1"})
         return respond({"status": "ok"})
 
     document = openapi.document(ENDPOINTS, version("holdfast"))
@@ -85,10 +89,15 @@ def _open_routes(engine: Engine) -> list[Route]:
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/openapi.json", describe)]
 
 
-async def _on_http_error(_: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if error.status_code == 405:
-        body = {"error": "Method not allowed", "code": "method_not_allowed"}
-    else:
-        body = {"error": "Not found: no such path", "code": "not_found"}
-    return respond(body, error.status_code, error.headers)
+    if error.status_code != 405:
+        return respond({"error": "Not found: no such path", "code": "not_found"}, error.status_code)
+    # A path may have several routes, one for each method; the framework names only the first's.
+    path = request.scope["path"]
+    routes = [
+        route for route in request.app.routes if isinstance(route, Route) and route.path_regex.match(path)
+    ]
+    allowed = sorted({method for route in routes for method in route.methods or ()})
+    body = {"error": "Method not allowed", "code": "method_not_allowed"}
+    return respond(body, 405, {"allow": ", ".join(allowed)})

@@ -21,13 +21,15 @@ MAX_VALUES = 100
 LISTS = {"taskIdentifier": "task", "version": "version", "machine": "machine", "queue": "queue", "tag": "tag"}
 # Filters on what no run of this release has: nothing matches them.
 NOTHING = ("region", "bulkAction", "schedule", "error")
-KNOWN = {"status", *LISTS, *NOTHING, "batch", "isTest", "createdAt", "parent"}
+ONE = ("batch", "isTest", "parent")
+CREATED = ("createdAt][from", "createdAt][to", "createdAt][period")
+KNOWN = tuple(f"filter[{name}]" for name in (*sorted(("status", *LISTS, *NOTHING, *ONE)), *CREATED))
 
 
 async def list_runs(call: Call) -> Response:
     query = call.request.query_params
     size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
-    after, before = query.get("page[after]"), query.get("page[before]")
+    after, before = _one(query, "page[after]"), _one(query, "page[before]")
     if after is not None and before is not None:
         raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
     now = await call.engine.store.read(lambda tx: tx.now)
@@ -43,10 +45,8 @@ async def list_runs(call: Call) -> Response:
 def filters(query: QueryParams, now: int) -> Filters:
     """The filters of a query. Raises InvalidRequest naming an unknown filter or value."""
     for name in query:
-        if name.startswith("filter[") and name.removeprefix("filter[").split("]")[0] not in KNOWN:
-            raise InvalidRequest(
-                f"{name[:80]} is not a filter: known are {', '.join(sorted(KNOWN))}", name[:80]
-            )
+        if name.startswith("filter[") and name not in KNOWN:
+            raise InvalidRequest(f"{name[:80]} is not a filter: known are {', '.join(KNOWN)}", name[:80])
     lists = {field: _values(query, name) for name, field in LISTS.items()}
     created_from, created_to = _created(query, now)
     is_test = query.get("filter[isTest]")
@@ -54,8 +54,8 @@ def filters(query: QueryParams, now: int) -> Filters:
         raise InvalidRequest(f"filter[isTest] is {is_test[:40]!r}: expected true or false", "filter[isTest]")
     return Filters(
         status=_statuses(query),
-        batch_id=query.get("filter[batch]"),
-        parent_id=query.get("filter[parent]"),
+        batch_id=_one(query, "filter[batch]"),
+        parent_id=_one(query, "filter[parent]"),
         is_test=None if is_test is None else is_test == "true",
         created_from=created_from,
         created_to=created_to,
@@ -71,9 +71,20 @@ def _values(query: QueryParams, name: str) -> list[str]:
             f"filter[{name}] has {len(values)} values: at most {MAX_VALUES}", f"filter[{name}]"
         )
     for value in values:
-        if "\x00" in value:
-            raise InvalidRequest(f"filter[{name}] holds a NUL character", f"filter[{name}]")
+        _refuse_nul(value, f"filter[{name}]")
     return values
+
+
+def _one(query: QueryParams, name: str) -> str | None:
+    value = query.get(name)
+    if value is not None:
+        _refuse_nul(value, name)
+    return value
+
+
+def _refuse_nul(value: str, name: str) -> None:
+    if "\x00" in value:
+        raise InvalidRequest(f"{name} holds a NUL character", name)
 
 
 def _statuses(query: QueryParams) -> list[RunStatus]:
@@ -120,14 +131,6 @@ ENDPOINTS = (
         "/api/v1/runs",
         list_runs,
         "List runs, newest first",
-        query=(
-            *(f"filter[{name}]" for name in sorted(KNOWN - {"createdAt"})),
-            "filter[createdAt][from]",
-            "filter[createdAt][to]",
-            "filter[createdAt][period]",
-            "page[size]",
-            "page[after]",
-            "page[before]",
-        ),
+        query=(*KNOWN, "page[size]", "page[after]", "page[before]"),
     ),
 )

@@ -58,8 +58,8 @@ def answer_error(error: errors.HoldfastError) -> Response:
     return respond(problem(error), status, headers)
 
 
-def answer_invalid(error: ValidationError) -> Response:
-    """A body of the wrong shape: 400 that names each place."""
+def invalid(error: ValidationError) -> dict[str, Any]:
+    """The error shape of a value of the wrong shape: it names each place."""
     details = []
     for found in error.errors(include_url=False, include_input=True)[:MAX_DETAILS]:
         path = ".".join(str(step) for step in found["loc"])
@@ -67,8 +67,8 @@ def answer_invalid(error: ValidationError) -> Response:
         details.append({"path": path, "message": f"{found['msg']} (seen: {seen[:80]})"})
     first = details[0]
     text = f"{first['path']}: {first['message']}" if first["path"] else first["message"]
-    body = {"error": text, "code": errors.InvalidRequest.code, "param": first["path"], "details": details}
-    return respond(body, 400)
+    body: dict[str, Any] = {"error": text, "code": errors.InvalidRequest.code, "details": details}
+    return body | {"param": first["path"]} if first["path"] else body
 
 
 async def on_holdfast_error(_: Request, error: Exception) -> Response:
@@ -78,7 +78,7 @@ async def on_holdfast_error(_: Request, error: Exception) -> Response:
 
 async def on_validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError)
-    return answer_invalid(error)
+    return respond(invalid(error), 400)
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:

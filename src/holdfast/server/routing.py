@@ -23,7 +23,7 @@ from holdfast.wire.codec import decode
 
 T = TypeVar("T")
 MAX_BODY = 4 * 1024 * 1024
-BODY_SECONDS = 60
+BODY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Call:
     request: Request
     engine: Engine
     environment_id: str
+    body_seconds: float = BODY_SECONDS
 
     def path(self, name: str) -> str:
         """A path parameter, decoded. Raises InvalidRequest for what can be no name."""
@@ -46,7 +47,7 @@ class Call:
 
         empty   taken for a body without a byte, where the route allows that
         """
-        raw = await read_body(self.request, limit)
+        raw = await read_body(self.request, limit, self.body_seconds)
         if not raw:
             if empty is None:
                 raise InvalidRequest("Request body is empty", "body")
@@ -70,15 +71,17 @@ class Endpoint:
     query: tuple[str, ...] = ()
     body_optional: bool = False
 
-    def serve(self, engine: Engine, keys: Keys) -> Callable[[Request], Awaitable[Response]]:
+    def serve(
+        self, engine: Engine, keys: Keys, body_seconds: float
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            return await self.handler(Call(request, engine, keys.environment(request)))
+            return await self.handler(Call(request, engine, keys.environment(request), body_seconds))
 
         return endpoint
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """At most `limit` bytes of body, within a minute."""
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+    """At most `limit` bytes of body, all of which must arrive within `seconds`."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and len(declared) < 20 and int(declared) > limit:
         raise PayloadTooLarge(f"Request body too large: {declared} bytes, at most {limit}", "body")
@@ -86,14 +89,14 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise InvalidRequest("Content-Encoding is not supported: send the body as it is", "content-encoding")
     chunks, size = [], 0
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit:
                     raise PayloadTooLarge(f"Request body too large: over {limit} bytes", "body")
                 chunks.append(chunk)
     except TimeoutError:
-        raise InvalidRequest(f"Request body did not arrive within {BODY_SECONDS} seconds", "body") from None
+        raise InvalidRequest(f"Request body did not arrive within {seconds:g} seconds", "body") from None
     except ClientDisconnect:
         raise InvalidRequest("Request body was cut off", "body") from None
     return b"".join(chunks)

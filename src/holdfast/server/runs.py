@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from holdfast.engine import NewRun, Triggered
@@ -15,7 +16,7 @@ from holdfast.engine.operate import ChangeMetadata
 from holdfast.errors import HoldfastError, InvalidRequest, NotFound
 from holdfast.model import limits
 from holdfast.model.ids import Ids
-from holdfast.server.problems import problem, respond
+from holdfast.server.problems import invalid, problem, respond
 from holdfast.server.routing import Call, Endpoint, query_number
 from holdfast.wire import runs as wire
 from holdfast.wire.codec import decode, encode_checked
@@ -34,7 +35,7 @@ async def trigger(call: Call) -> Response:
 
 
 async def batch(call: Call) -> Response:
-    body = await call.body(wire.BATCH, limit=limits.MAX_BATCH_BYTES)
+    body = await call.body(wire.UNCHECKED_BATCH, limit=limits.MAX_BATCH_BYTES)
     items = body["items"]
     if not 1 <= len(items) <= limits.MAX_BATCH:
         raise InvalidRequest(f"items has {len(items)} entries: expected 1 to {limits.MAX_BATCH}", "items")
@@ -45,13 +46,17 @@ async def batch(call: Call) -> Response:
     places: list[int] = []
     for index, item in enumerate(items):
         try:
-            key = None if request_key is None else f"{request_key}:{index}"
+            item = wire.BATCH_ITEM.validate_python(item)
+            # No header holds a line feed, so no key of a single trigger is one of a batch.
+            key = None if request_key is None else f"{request_key}\n{index}"
             new.append(
                 new_run(call, item["task"], item, call.request.headers, batch_id=batch_id, request_key=key)
             )
             places.append(index)
         except HoldfastError as error:
             results[index] = problem(error)
+        except ValidationError as error:
+            results[index] = invalid(error)
     for index, answer in zip(places, await call.engine.trigger(new) if new else [], strict=True):
         results[index] = problem(answer) if isinstance(answer, HoldfastError) else _triggered(answer)
     return respond({"batchId": batch_id, "runs": results})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from starlette.responses import Response
 
 from holdfast.engine import Registering
 from holdfast.engine.finish import Answer
-from holdfast.errors import InvalidRequest
+from holdfast.errors import HoldfastError, InvalidRequest
 from holdfast.model import limits
 from holdfast.model.duration import duration_ms
 from holdfast.model.retry import DEFAULT_POLICY, RetryPolicy
@@ -18,6 +19,7 @@ from holdfast.model.task import QueueSpec, TaskSpec, default_queue
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint
 from holdfast.wire import workers as wire
+from holdfast.wire.codec import decode
 
 MAX_REPORT_BYTES = 256 * 1024 * 1024  # two thousand outputs of ordinary size, or some of the largest
 MAX_REGISTRATION_BYTES = 32 * 1024 * 1024
@@ -25,8 +27,8 @@ MAX_REGISTRATION_BYTES = 32 * 1024 * 1024
 
 async def register(call: Call) -> Response:
     body = await call.body(wire.REGISTRATION, limit=MAX_REGISTRATION_BYTES)
-    ids = [task["id"] for task in body["tasks"]]
-    if twice := sorted({task_id for task_id in ids if ids.count(task_id) > 1}):
+    counts = Counter(task["id"] for task in body["tasks"])
+    if twice := sorted(task_id for task_id, count in counts.items() if count > 1):
         raise InvalidRequest(f"tasks holds {twice[0]!r} more than once", "tasks")
     registered = await call.engine.register(
         Registering(
@@ -70,13 +72,36 @@ async def heartbeat(call: Call) -> Response:
 
 async def report(call: Call) -> Response:
     body = await call.body(wire.REPORTS, limit=MAX_REPORT_BYTES)
-    answers = await call.engine.report(call.path("worker"), call.environment_id, body["reports"])
-    return respond({"answers": [_answer(answer) for answer in answers]})
+    refused = {
+        index: reason for index, said in enumerate(body["reports"]) if (reason := _refusal(said)) is not None
+    }
+    taken = [said for index, said in enumerate(body["reports"]) if index not in refused]
+    answers = await call.engine.report(call.path("worker"), call.environment_id, taken)
+    rest = iter(answers)
+    return respond(
+        {
+            "answers": [
+                {"status": "refused", "error": refused[index]} if index in refused else _answer(next(rest))
+                for index in range(len(body["reports"]))
+            ]
+        }
+    )
 
 
 async def leave(call: Call) -> Response:
     await call.engine.leave(call.path("worker"), call.environment_id)
     return respond({})
+
+
+def _refusal(said: wire.Report) -> str | None:
+    """Why a report can not be taken: an output that is no JSON would make its run unreadable."""
+    if said["kind"] != "succeeded" or said["output"] is None:
+        return None
+    try:
+        decode(said["output"], "output", limits.MAX_OUTPUT)
+    except HoldfastError as error:
+        return str(error)
+    return None
 
 
 def _task(task: wire.WireTask) -> TaskSpec:
@@ -112,11 +137,16 @@ def _checked_schema(schema: dict[str, Any] | None, task_id: str) -> str | None:
     import jsonschema_rs
 
     try:
-        jsonschema_rs.validator_for(schema)
+        jsonschema_rs.validator_for(schema, retriever=_fetch_nothing)
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         param = f"tasks.{task_id}.payloadSchema"
         raise InvalidRequest(f"{param} is no JSON Schema: {str(error)[:500]}", param) from None
     return json.dumps(schema)
+
+
+def _fetch_nothing(uri: str) -> Any:
+    # A worker must not make the server read files or other hosts.
+    raise ValueError(f"{uri[:200]}: a schema must hold all that it refers to")
 
 
 def _claimed(run: Run) -> wire.ClaimedRun:

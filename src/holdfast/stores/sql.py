@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from holdfast.errors import StoreTooNew
 
 NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
@@ -45,3 +47,13 @@ def migrations(dialect: str) -> tuple[tuple[str, str], ...]:
     folder = ROOT / "migrations" / dialect
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return tuple((name.removesuffix(".sql"), (folder / name).read_text()) for name in names)
+
+
+def refuse_newer(applied: Sequence[str], dialect: str) -> None:
+    """Raises StoreTooNew when a migration was applied that this release does not know."""
+    known = {name for name, _ in migrations(dialect)}
+    if newer := [name for name in applied if name not in known]:
+        raise StoreTooNew(
+            f"the database has migrations that this release does not know ({', '.join(newer)}): "
+            "it was written by a newer Holdfast; install that release or use another database"
+        )

@@ -18,11 +18,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import BadSetting, StoreTooNew, StoreUnavailable
+from holdfast.errors import BadSetting, StoreUnavailable
 from holdfast.model.ids import Ids
 from holdfast.stores.base import I, O, Store, T, Tx, UseCase
 from holdfast.stores.commit import Call, Committer, call_together
-from holdfast.stores.sql import PARAMETER, migrations, statements
+from holdfast.stores.sql import PARAMETER, migrations, refuse_newer, statements
 
 BUSY_TIMEOUT_SECONDS = 10.0
 READERS = 2
@@ -275,15 +275,6 @@ def database_path(url: str) -> str:
     if path == url or not path:
         raise BadSetting(f"database URL {url!r}: expected sqlite:///path/to/file.db")
     return path
-
-
-def refuse_newer(applied: Sequence[str], dialect: str) -> None:
-    known = {name for name, _ in migrations(dialect)}
-    if newer := [name for name in applied if name not in known]:
-        raise StoreTooNew(
-            f"the database has migrations that this release does not know ({', '.join(newer)}): "
-            "it was written by a newer Holdfast; install that release or use another database"
-        )
 
 
 def split_script(text: str) -> list[str]:

@@ -15,7 +15,7 @@ import pydantic_core
 from holdfast.errors import InvalidRequest, PayloadTooLarge
 from holdfast.model.limits import MAX_DEPTH, MAX_INTEGER_DIGITS
 
-HUGE_FLOAT = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{309}")  # only these can turn into an infinity
+HUGE_FLOAT = re.compile(rb"[0-9][eE]\+?[0-9]{3,}(?![0-9a-z])|[0-9]{309}")  # only these can turn into an infinity
 LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MAX_INTEGER_DIGITS + 1))
 
 
@@ -26,14 +26,13 @@ def decode(data: bytes | str, param: str = "body", limit: int | None = None) -> 
         raise PayloadTooLarge(f"{param} is {len(raw)} bytes; at most {limit} are accepted", param)
     if len(raw) > MAX_INTEGER_DIGITS and LONG_NUMBER.search(raw) and _has_long_integer(raw):
         raise InvalidRequest(f"{param} holds an integer of more than {MAX_INTEGER_DIGITS} digits", param)
-    # Brackets are counted first because a walk costs more than the parser itself; most bodies end here.
-    may_be_deep = raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
-    if may_be_deep:
-        _refuse_depth(raw, param)
     try:
-        value = pydantic_core.from_json(raw, allow_inf_nan=False)
+        value = pydantic_core.from_json(raw, allow_inf_nan=False)  # refuses more than 200 levels by itself
     except ValueError as error:
         raise InvalidRequest(f"{param} is not JSON: {error}", param) from None
+    # A walk costs more than the parser, so it is made only where the bytes say that it may find something.
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        _refuse_depth(value, param)
     if b"\\u0000" in raw:
         _refuse_nul(value, param)
     if HUGE_FLOAT.search(raw):
@@ -56,23 +55,19 @@ def encode_checked(value: Any, param: str, limit: int) -> str:
     return raw.decode()
 
 
-def _refuse_depth(raw: bytes, param: str) -> None:
-    """Counts nesting outside of strings without recursion, so that depth itself can not hurt."""
-    depth, position, end = 0, 0, len(raw)
-    special = re.compile(rb'["\[\]{}]')
-    while match := special.search(raw, position):
-        position = match.end()
-        character = match[0]
-        if character == b'"':
-            while position < end and raw[position] != 0x22:
-                position += 2 if raw[position] == 0x5C else 1
-            position += 1
-        elif character in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise InvalidRequest(f"{param} is nested deeper than {MAX_DEPTH} levels", param)
-        else:
-            depth -= 1
+def _refuse_depth(value: Any, param: str) -> None:
+    """Walks level by level, so that depth itself can not hurt."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for holder in level
+            for item in (holder.values() if type(holder) is dict else holder if type(holder) is list else ())
+            if type(item) is dict or type(item) is list
+        ]
+        if not level:
+            return
+    raise InvalidRequest(f"{param} is nested deeper than {MAX_DEPTH} levels", param)
 
 
 def _has_long_integer(raw: bytes) -> bool:

@@ -17,8 +17,12 @@ Text = Annotated[str, Field(max_length=4_096)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
+Ttl = Text | Annotated[int, Field(ge=-(10**12), le=10**12)]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+
+
 class QueueName(TypedDict):
-    name: Annotated[str, Field(max_length=128)]
+    name: Name
 
 
 class TriggerOptions(TypedDict, total=False):
@@ -27,7 +31,7 @@ class TriggerOptions(TypedDict, total=False):
     queue: QueueName
     concurrencyKey: Text | int
     delay: Text
-    ttl: Text | Annotated[int, Field(ge=-(10**12), le=10**12)]
+    ttl: Ttl
     idempotencyKey: Annotated[str, Field(max_length=2_048)]
     idempotencyKeyTTL: Text
     machine: Text
@@ -48,15 +52,21 @@ class TriggerBody(TypedDict):
 
 
 class BatchItem(TypedDict):
-    task: Annotated[str, Field(min_length=1, max_length=128)]
+    task: Name
     payload: NotRequired[Any]
     options: NotRequired[TriggerOptions | None]
 
 
 class BatchBody(TypedDict):
-    """`items` may be 1 to 1,000; `parentRunId` applies to each."""
+    """`items` may be 1 to 1,000."""
 
     items: list[BatchItem]
+
+
+class UncheckedBatch(TypedDict):
+    """A batch before its items are looked at: one of the wrong shape is refused alone."""
+
+    items: list[Any]
 
 
 class ReplayBody(TypedDict, total=False):
@@ -68,13 +78,13 @@ class ReplayBody(TypedDict, total=False):
     payloadType: Text
     metadata: dict[str, Any]
     tags: Text | list[str]
-    queue: Annotated[str, Field(max_length=128)]
+    queue: Name
     concurrencyKey: Text | int
     machine: Text
     version: Text
     region: Text
     delay: Text
-    ttl: Text | int
+    ttl: Ttl
     idempotencyKey: Annotated[str, Field(max_length=2_048)]
     idempotencyKeyTTL: Text
     maxAttempts: Annotated[int, Field(ge=1, le=250)]
@@ -106,6 +116,8 @@ class ResultsBody(TypedDict):
 
 TRIGGER: TypeAdapter[TriggerBody] = TypeAdapter(TriggerBody)
 BATCH: TypeAdapter[BatchBody] = TypeAdapter(BatchBody)
+UNCHECKED_BATCH: TypeAdapter[UncheckedBatch] = TypeAdapter(UncheckedBatch)
+BATCH_ITEM: TypeAdapter[BatchItem] = TypeAdapter(BatchItem)
 REPLAY: TypeAdapter[ReplayBody] = TypeAdapter(ReplayBody)
 RESCHEDULE: TypeAdapter[RescheduleBody] = TypeAdapter(RescheduleBody)
 TAGS: TypeAdapter[TagsBody] = TypeAdapter(TagsBody)

@@ -30,12 +30,15 @@ from holdfast.model.limits import (
     MAX_TAGS,
     MAX_TASK_ID,
     MAX_TASKS,
+    NO_MAX_DURATION,
 )
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 TaskId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TASK_ID)]
 QueueName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUEUE_NAME)]
 Milliseconds = Annotated[int, Field(ge=0, le=10**12)]
+Lease = Annotated[int, Field(ge=0, le=2**53)]
+Stamp = Annotated[int, Field(ge=0, le=253_402_300_799_999)]  # epoch milliseconds up to the year 9999
 
 
 class WireRetry(TypedDict):
@@ -50,7 +53,7 @@ class WireTask(TypedDict):
     id: TaskId
     retry: NotRequired[WireRetry]
     queue: NotRequired[QueueName]
-    maxDuration: NotRequired[Annotated[int, Field(ge=1)]]
+    maxDuration: NotRequired[Annotated[int, Field(ge=1, le=NO_MAX_DURATION)]]
     ttl: NotRequired[str]
     machine: NotRequired[Annotated[str, StringConstraints(max_length=64)]]
     key: NotRequired[Annotated[str, StringConstraints(max_length=256)]]
@@ -116,7 +119,7 @@ class ClaimAnswer(TypedDict):
 class Succeeded(TypedDict):
     kind: Literal["succeeded"]
     run: Id
-    lease: int
+    lease: Lease
     output: str | None  # JSON text
 
 
@@ -125,7 +128,7 @@ class Failed(TypedDict):
 
     kind: Literal["failed"]
     run: Id
-    lease: int
+    lease: Lease
     error: dict[str, Any]
     retryDelayMs: Annotated[int, Field(ge=0, le=10**12)] | None
 
@@ -135,7 +138,7 @@ class Crashed(TypedDict):
 
     kind: Literal["crashed"]
     run: Id
-    lease: int
+    lease: Lease
     error: dict[str, Any]
     shared: bool
 
@@ -145,7 +148,7 @@ class Started(TypedDict):
 
     kind: Literal["started"]
     run: Id
-    lease: int
+    lease: Lease
 
 
 class Released(TypedDict):
@@ -153,7 +156,7 @@ class Released(TypedDict):
 
     kind: Literal["released"]
     run: Id
-    lease: int
+    lease: Lease
     started: bool
 
 
@@ -162,13 +165,13 @@ class Closed(TypedDict):
 
     kind: Literal["closed"]
     run: Id
-    lease: int
+    lease: Lease
 
 
 class MetadataChanged(TypedDict):
     kind: Literal["metadata"]
     run: Id
-    lease: int
+    lease: Lease
     operations: NotRequired[list[dict[str, Any]]]
     parentOperations: NotRequired[list[dict[str, Any]]]
     rootOperations: NotRequired[list[dict[str, Any]]]
@@ -177,14 +180,14 @@ class MetadataChanged(TypedDict):
 class TagsAdded(TypedDict):
     kind: Literal["tags"]
     run: Id
-    lease: int
+    lease: Lease
     tags: Annotated[
         list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_TAG)]], Field(max_length=MAX_TAGS)
     ]
 
 
 class LogRecord(TypedDict):
-    at: int  # epoch milliseconds of the worker's clock: a stamp, never compared
+    at: Stamp  # of the worker's clock, never compared
     level: Annotated[str, StringConstraints(max_length=16)]
     logger: Annotated[str, StringConstraints(max_length=256)]
     message: Annotated[str, StringConstraints(max_length=MAX_LOG_MESSAGE)]
@@ -193,7 +196,7 @@ class LogRecord(TypedDict):
 class Logged(TypedDict):
     kind: Literal["logs"]
     run: Id
-    lease: int
+    lease: Lease
     records: Annotated[list[LogRecord], Field(max_length=1_000)]
 
 

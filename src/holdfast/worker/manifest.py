@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from holdfast.errors import TaskImportFailed
+from holdfast.errors import HoldfastError, TaskImportFailed
 from holdfast.sdk import registry
 from holdfast.worker.capture import clean
 from holdfast.worker.pipe import Message
@@ -27,9 +27,15 @@ def collect(names: Sequence[str]) -> Message:
     """
     failures = [_sentence(failure) for failure in registry.load(names)]
     tasks = registry.tasks()
+    manifests = []
+    for id, task in sorted(tasks.items()):
+        try:
+            manifests.append(task.manifest())
+        except (HoldfastError, TypeError, ValueError, NameError) as error:  # its declaration can not be read
+            failures.append(clean(f"task {id} is left out: {type(error).__name__}: {error}"))
     described: Message = {
         "kind": "manifest",
-        "tasks": [task.manifest() for _, task in sorted(tasks.items())],
+        "tasks": manifests,
         "queues": [queue.manifest() for _, queue in sorted(registry.queues().items())],
         "memory": {
             id: task.memory_limit for id, task in sorted(tasks.items()) if task.isolation == "process"

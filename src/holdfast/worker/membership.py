@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from pydantic_core import from_json, to_json
 
 from holdfast.errors import ServerUnreachable, WorkerNotFound
-from holdfast.model.limits import MAX_REPORTS, MAX_SLOTS
+from holdfast.model.limits import MAX_REPORTS
 from holdfast.worker.api import Api
 from holdfast.worker.limits import lease_clock
 from holdfast.worker.pipe import Message
@@ -27,6 +27,8 @@ CLAIM_WAIT_MS = 20_000
 FULL_WAIT_SECONDS = 0.25  # a full worker waits so long for a place before it asks for cancellations only
 CALL_SECONDS = 10.0
 MAX_BODY = 16 * 1024 * 1024  # of one report request, roughly
+# A larger claim would leave the executors idle while it is fetched, and the store idle while they run it.
+MAX_CLAIM = 250
 LINGER_SECONDS = 0.002  # after a full claim: more places become free in this time than a claim costs
 
 
@@ -167,7 +169,7 @@ class Membership:
                 if await _within(self.freed, FULL_WAIT_SECONDS):
                     continue
             try:
-                answer = await self._claim(min(slots, MAX_SLOTS))
+                answer = await self._claim(min(slots, MAX_CLAIM))
             except ServerUnreachable:
                 if slots:
                     self._owner.claim_lost(self)
@@ -183,7 +185,7 @@ class Membership:
                 self._owner.runs_claimed(self, runs)
             elif cancelled and not news:
                 await asyncio.sleep(0.1)  # it is told again at once until it is reported closed
-            was_full = slots > 0 and len(runs) == slots
+            was_full = 0 < slots <= MAX_CLAIM and len(runs) == slots
 
     async def _claim(self, slots: int) -> dict[str, Any] | None:
         """The answer, an empty one when a place became free before there was any, None when refused."""

@@ -13,6 +13,10 @@ select 1 as locked where :keys is null
 -- Serialises registrations of one environment: here the only writer does.
 select 1 as locked where :id is null
 
+-- name: lock_worker
+-- Keeps a worker from claiming until the commit: here only one writes at a time.
+select id from workers where id = :id
+
 -- name: add_runs
 -- Adds new runs: executed once for each. Binding a row is 2.5 times as fast as taking it out of a JSON batch.
 insert into runs (

@@ -1,0 +1,241 @@
+-- Statements that take a batch as one JSON parameter, or lock: PostgreSQL.
+-- A batch is a JSON list of lists; each statement says what stands at which place. Batches are sorted by id before they
+-- are joined, so that rows are locked in one order everywhere.
+
+-- name: lock_environment
+-- Serialises claims of one environment. Leaves foreign keys alone, which new runs check.
+select id, concurrency_limit, paused from environments where id = :id for no key update
+
+-- name: lock_keys
+-- Serialises triggers with the same idempotency key. :keys are [environment, task, key]. A thousand locks stand for all
+-- keys: the server has room for a limited number of them.
+with k as materialized (
+    select distinct (hashtextextended(value::text, 0) & 1023)::int as place
+      from jsonb_array_elements(:keys::jsonb) order by place)
+select pg_advisory_xact_lock(7462001, place) from k
+
+-- name: lock_versions
+-- Serialises registrations of one environment.
+select pg_advisory_xact_lock(7462002, hashtext(:id::text))
+
+-- name: lock_worker
+-- Keeps a worker from claiming until the commit, so that nothing is missed when what it holds is given back.
+select id from workers where id = :id for update
+
+-- name: add_runs
+-- Adds new runs: each parameter is a column of them.
+insert into runs (
+    id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
+    max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
+    idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
+    lease, attempt, starts, losses, alone, updated_at)
+select n.*, 1, 0, 0, 0, 0, n.created_at
+  from unnest(
+    :id::text[], :environment_id::text[], :status::text[], :task::text[], :version_lock::text[], :queue::text[],
+    :concurrency_key::text[], :priority::bigint[], :score::bigint[], :max_attempts::bigint[], :max_duration::bigint[],
+    :machine::text[], :is_test::bigint[], :ttl_ms::bigint[], :due_at::bigint[], :delayed_until::bigint[],
+    :created_at::bigint[], :idempotency_key::text[], :parent_id::text[], :root_id::text[], :depth::bigint[],
+    :batch_id::text[], :replay_of::text[], :tags::text[], :metadata::text[], :payload::text[]
+  ) as n (
+    id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
+    max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
+    idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload)
+
+-- name: runs_for_update
+-- Runs by id, locked in order of id until the commit. :ids are run ids.
+select runs.* from runs
+ where id in (select jsonb_array_elements_text(:ids::jsonb)) order by id for no key update
+
+-- name: runs_by_id
+-- Runs by id. :ids are run ids.
+select runs.* from runs where id in (select jsonb_array_elements_text(:ids::jsonb)) order by id
+
+-- name: run_states
+-- Whether runs are final, for those who wait. :ids are run ids.
+select id, environment_id, status from runs where id in (select jsonb_array_elements_text(:ids::jsonb))
+
+-- name: active_descendants
+-- Children of :ids and theirs, and so on, that have not ended, locked in order of id. Those who did may have some.
+with recursive tree (id) as (
+    select runs.id from runs where parent_id in (select jsonb_array_elements_text(:ids::jsonb))
+     union
+    select runs.id from tree join runs on runs.parent_id = tree.id
+)
+select runs.* from tree join runs on runs.id = tree.id
+ where runs.finished_at is null and runs.status <> 'CANCELLED'
+ order by runs.id for no key update of runs
+
+-- name: save_runs
+-- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
+-- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output].
+-- A run whose lease has moved on stays as it is and is missing from the result.
+with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0)
+update runs
+   set status = c.v ->> 2, lease = (c.v ->> 3)::bigint, score = (c.v ->> 4)::bigint, attempt = (c.v ->> 5)::bigint,
+       losses = (c.v ->> 6)::bigint, alone = (c.v ->> 7)::boolean::int, worker_id = c.v ->> 8,
+       due_at = (c.v ->> 9)::bigint, delayed_until = (c.v ->> 10)::bigint, updated_at = (c.v ->> 11)::bigint,
+       finished_at = (c.v ->> 12)::bigint, attempt_started_at = (c.v ->> 13)::bigint, error = c.v ->> 14,
+       output = c.v ->> 15
+  from c
+ where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint
+returning runs.id
+
+-- name: held
+-- How many runs of each queue and key hold a slot of an environment now.
+select queue, concurrency_key, count(*) as held
+  from runs
+ where worker_id is not null and environment_id = :environment_id
+   and status in ('EXECUTING', 'REATTEMPTING')
+ group by queue, concurrency_key
+
+-- name: lanes
+-- The lanes of an environment that have a queued run: at most :limit, in the order of their names after
+-- (:task, :queue, :concurrency_key). Jumps from lane to lane along runs_ready, one seek for each.
+with recursive lane (task, queue, concurrency_key, number) as (
+    select :task::text collate "C", :queue::text collate "C", :concurrency_key::text collate "C", 0
+    union all
+    select next.task, next.queue, next.concurrency_key, lane.number + 1
+      from lane cross join lateral (
+        select runs.task, runs.queue, runs.concurrency_key from runs
+         where status = 'QUEUED' and environment_id = :environment_id
+           and (runs.task, runs.queue, runs.concurrency_key) > (lane.task, lane.queue, lane.concurrency_key)
+         order by runs.task, runs.queue, runs.concurrency_key limit 1) as next
+     where lane.number < :limit
+)
+select task, queue, concurrency_key from lane where number > 0
+
+-- name: ready_runs
+-- The first :limit runs of each lane. :lanes are [task, queue, concurrency key]; runs that are locked to another
+-- version than :version are passed over.
+select ready.id, ready.score, ready.queue, ready.concurrency_key
+  from jsonb_array_elements(:lanes::jsonb) as lane cross join lateral (
+    select runs.id, runs.score, runs.queue, runs.concurrency_key from runs
+     where runs.status = 'QUEUED' and runs.environment_id = :environment_id
+       and runs.task = lane.value ->> 0 and runs.queue = lane.value ->> 1
+       and runs.concurrency_key = lane.value ->> 2
+       and (runs.version_lock is null or runs.version_lock = :version)
+     order by runs.score, runs.id limit :limit) as ready
+
+-- name: start_runs
+-- Begins an attempt of each run. :starts are run ids. :policies are [task, max_attempts, max_duration] for runs that
+-- were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
+-- still queued; none when the worker is gone by now.
+with c as materialized (select value as id from jsonb_array_elements_text(:starts::jsonb) order by value),
+     p as materialized (select value ->> 0 as task, (value ->> 1)::bigint as attempts, (value ->> 2)::bigint as duration
+                          from jsonb_array_elements(:policies::jsonb)),
+     w as materialized (select id from workers where id = :worker_id for key share)
+update runs
+   set status = 'EXECUTING', lease = runs.lease + 1, worker_id = w.id, version = :version,
+       attempt = runs.attempt + 1, starts = runs.starts + 1, due_at = null,
+       max_attempts = coalesce(runs.max_attempts, (select p.attempts from p where p.task = runs.task), :max_attempts),
+       max_duration = coalesce(runs.max_duration, (select p.duration from p where p.task = runs.task)),
+       updated_at = :now, attempt_started_at = :now, started_at = coalesce(runs.started_at, :now)
+  from c cross join w
+ where runs.id = c.id and runs.status = 'QUEUED'
+returning runs.*
+
+-- name: finish_runs
+-- Ends runs that succeeded. :outcomes are [id, lease, output]. Returns the runs whose lease was still held.
+with c as materialized (select value as v from jsonb_array_elements(:outcomes::jsonb) order by value ->> 0)
+update runs
+   set status = 'COMPLETED_SUCCESSFULLY', lease = runs.lease + 1, worker_id = null, output = c.v ->> 2,
+       updated_at = :now, finished_at = :now
+  from c
+ where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint and runs.status = 'EXECUTING'
+   and runs.worker_id = :worker_id
+returning runs.id
+
+-- name: next_attempts
+-- Begins the next attempt of runs whose worker slept the delay. :starts are [id, lease].
+with c as materialized (select value as v from jsonb_array_elements(:starts::jsonb) order by value ->> 0)
+update runs
+   set status = 'EXECUTING', lease = runs.lease + 1, attempt = runs.attempt + 1, starts = runs.starts + 1,
+       due_at = null, updated_at = :now, attempt_started_at = :now
+  from c
+ where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint and runs.status = 'REATTEMPTING'
+   and runs.worker_id = :worker_id
+returning runs.id, runs.lease, runs.attempt
+
+-- name: save_metadata
+-- Writes metadata and tags of runs. :changes are [id, metadata, tags].
+with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0)
+update runs set metadata = c.v ->> 1, tags = c.v ->> 2, updated_at = :now
+  from c where runs.id = c.v ->> 0
+
+-- name: add_attempts
+-- Keeps attempts that are followed by another one. :attempts are [id, run_id, number, status, started_at,
+-- completed_at, error].
+insert into attempts (id, run_id, number, status, started_at, completed_at, error)
+select value ->> 0, value ->> 1, (value ->> 2)::bigint, value ->> 3, (value ->> 4)::bigint, (value ->> 5)::bigint,
+       value ->> 6
+  from jsonb_array_elements(:attempts::jsonb)
+    on conflict (id) do nothing
+
+-- name: add_tags
+-- Tags runs. :tags are [environment_id, tag, run_id].
+insert into run_tags (environment_id, tag, run_id)
+select value ->> 0, value ->> 1, value ->> 2 from jsonb_array_elements(:tags::jsonb)
+    on conflict (environment_id, tag, run_id) do nothing
+
+-- name: keys
+-- Who holds idempotency keys. :keys are [environment_id, task, key].
+select k.environment_id, k.task, k.key, k.run_id, k.expires_at, runs.status
+  from jsonb_array_elements(:keys::jsonb) as c
+  join idempotency_keys as k
+    on k.environment_id = c.value ->> 0 and k.task = c.value ->> 1 and k.key = c.value ->> 2
+  join runs on runs.id = k.run_id
+
+-- name: save_keys
+-- Gives idempotency keys to runs. :keys are [environment_id, task, key, run_id, expires_at].
+insert into idempotency_keys (environment_id, task, key, run_id, expires_at)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, (value ->> 4)::bigint
+  from jsonb_array_elements(:keys::jsonb)
+    on conflict (environment_id, task, key)
+    do update set run_id = excluded.run_id, expires_at = excluded.expires_at
+
+-- name: task_specs
+-- What workers registered about tasks. :ids are task ids.
+select id, spec from tasks
+ where environment_id = :environment_id and id in (select jsonb_array_elements_text(:ids::jsonb))
+
+-- name: due_runs
+-- Runs whose time has come, the most overdue first. Those that somebody else decides on now are passed over.
+select runs.* from runs where due_at <= :now order by due_at limit :limit for no key update skip locked
+
+-- name: parked_runs
+-- Runs that waited for a version with their task, which has come; oldest first.
+select runs.* from runs
+ where status = 'WAITING_FOR_DEPLOY'
+   and exists (select 1 from tasks where tasks.environment_id = runs.environment_id and tasks.id = runs.task)
+ order by environment_id, task, id limit :limit for no key update of runs skip locked
+
+-- name: lost_workers
+-- Workers whose lease is over, the most overdue first.
+select id from workers where lease_until < :before order by lease_until limit :limit for update skip locked
+
+-- name: runs_of_worker
+-- What a worker holds, locked in order of id: at most :limit runs.
+select runs.* from runs where worker_id = :worker_id order by id limit :limit for no key update
+
+-- name: cancelled_of_workers
+-- Cancelled runs whose process is still to be stopped. :ids are worker ids.
+select worker_id, id, lease from runs
+ where worker_id in (select jsonb_array_elements_text(:ids::jsonb)) and status = 'CANCELLED'
+
+-- name: add_logs
+-- Keeps log records. :logs are [run_id, attempt, at, level, logger, message].
+insert into logs (run_id, attempt, at, level, logger, message)
+select value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint, value ->> 3, value ->> 4, value ->> 5
+  from jsonb_array_elements(:logs::jsonb)
+
+-- name: delete_finished
+-- Retention: deletes at most :limit runs that finished before :before. Returns their ids.
+delete from runs where id in (
+    select id from runs where environment_id = :environment_id and id < :id_before and finished_at < :before
+     order by id limit :limit for update skip locked)
+returning id
+
+-- name: delete_requests
+-- Forgets at most :limit request keys from before :before.
+delete from requests where (environment_id, key) in (
+    select environment_id, key from requests where created_at < :before limit :limit for update skip locked)
