@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import socket
@@ -62,11 +63,17 @@ class Product:
         process.wait(40)
         self.worker = None
 
-    def register(self) -> None:
-        """A worker comes and goes, so that the tasks are known and runs are queued at once."""
+    def register(self) -> tuple[float, float]:
+        """A worker comes and goes, so that the tasks are known and runs are queued at once.
+
+        Answers the CPU seconds that starting costs the supervisor and its executors.
+        """
         self.start_worker()
         self.result(self.trigger("noop", 0))
+        assert self.worker is not None
+        cost = cpu_seconds(self.worker), sum(map(cpu_seconds, self.worker.children(recursive=True)))
         self.stop_worker()
+        return cost
 
     def processes(self) -> list[psutil.Process]:
         roots = [self.server] + ([self.worker] if self.worker else [])
@@ -138,19 +145,18 @@ def product(url: str) -> Iterator[Product]:
 def throughput(url: str, count: int = 20_000) -> dict[str, float]:
     """W1: no-op runs a second, enqueued before the worker starts; timed from the first start to the last end."""
     with product(url) as running:
-        running.register()
+        supervisor, executors = running.register()
         enqueued = running.enqueue(count)
-        before = {process.pid: cpu_seconds(process) for process in running.processes()}
+        server = cpu_seconds(running.server)
         running.start_worker()
         while running.unfinished():
             time.sleep(0.05)
-        seconds = _span(url)
-        server = cpu_seconds(running.server) - before[running.server.pid]
         assert running.worker is not None
-        supervisor = cpu_seconds(running.worker)
-        executors = sum(cpu_seconds(child) for child in running.worker.children(recursive=True))
+        server = cpu_seconds(running.server) - server
+        supervisor = cpu_seconds(running.worker) - supervisor
+        executors = sum(map(cpu_seconds, running.worker.children(recursive=True))) - executors
         return {
-            "runs/s": count / seconds,
+            "runs/s": count / _span(url),
             "enqueued/s": enqueued,
             "server us/run": server / count * 1e6,
             "supervisor us/run": supervisor / count * 1e6,
@@ -179,36 +185,45 @@ def latency(url: str, count: int = 300) -> tuple[float, float]:
     with product(url) as running:
         running.start_worker()
         running.result(running.trigger("stamp", time.time()))
-        found = []
+        connection = http.client.HTTPConnection("127.0.0.1", running.port)
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        runs = []
         for _ in range(count):
-            found.append(float(str(running.result(running.trigger("stamp", time.time())))))
-            time.sleep(0.02)
+            body = json.dumps({"payload": time.time()})
+            connection.request("POST", "/api/v1/tasks/stamp/trigger", body, headers)
+            runs.append(json.loads(connection.getresponse().read())["id"])
+            time.sleep(0.03)
+        connection.close()
+        found = [float(str(running.result(run_id))) for run_id in runs]
         return percentile(found, 0.5), percentile(found, 0.99)
 
 
-def http_triggers(url: str, count: int = 3_000) -> dict[int, float]:
-    """W2 over HTTP: single triggers a second at 1 and at 64 connections."""
+def http_triggers(url: str, count: int = 6_400) -> dict[int, float]:
+    """W2 over HTTP: single triggers a second at 1 and at 64 connections, by a client that costs next to nothing."""
+    body = b'{"payload":1}'
+    request = (
+        f"POST /api/v1/tasks/noop/trigger HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
 
-    async def many(running: Product, connections: int) -> float:
-        limits = httpx2.Limits(max_connections=connections)
-        async with httpx2.AsyncClient(
-            base_url=running.address,
-            headers={"Authorization": f"Bearer {KEY}"},
-            limits=limits,
-            timeout=60,
-            trust_env=False,
-        ) as client:
+    async def caller(port: int, calls: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(calls):
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), head
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            await reader.readexactly(int(length.split(b":")[1]))
+        writer.close()
 
-            async def caller() -> None:
-                for _ in range(count // connections):
-                    (await client.post("/api/v1/tasks/noop/trigger", json={"payload": 1})).raise_for_status()
-
-            begun = time.perf_counter()
-            await asyncio.gather(*(caller() for _ in range(connections)))
-            return count // connections * connections / (time.perf_counter() - begun)
+    async def many(port: int, connections: int) -> float:
+        calls = count // 64 if connections > 1 else count // 4
+        begun = time.perf_counter()
+        await asyncio.gather(*(caller(port, calls) for _ in range(connections)))
+        return calls * connections / (time.perf_counter() - begun)
 
     with product(url) as running:
-        return {connections: asyncio.run(many(running, connections)) for connections in (1, 64)}
+        return {connections: asyncio.run(many(running.port, connections)) for connections in (1, 64)}
 
 
 def memory(url: str, queued: int = 10_000) -> tuple[float, float, float]:

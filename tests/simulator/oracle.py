@@ -104,11 +104,14 @@ class Oracle:
     def __init__(self, rules: Any) -> None:
         self.rules = rules
         self.now_before = Snapshot()
-        self.retry_at: dict[str, int] = {}  # no attempt of the run may start before
+        self.retry_at: dict[
+            str, tuple[int, int]
+        ] = {}  # (store time, elapsed): no attempt may start before both
         self.losses: Counter[str] = Counter()  # in a row, as seen from here
         self.unrecorded: Counter[str] = Counter()  # starts that were handed back before user code began
         self.statuses: Counter[RunStatus] = Counter()
         self.calls: Counter[str] = Counter()
+        self.elapsed = 0  # real time; a worker sleeps by it
         self.latest = 0  # the clock may step back; what was due once stays due
         self._written = -1
 
@@ -248,9 +251,12 @@ class Oracle:
                 require(ended, "I2", f"{where}: ended with loose ends")
         if run.starts > old.starts:
             require(run.status is S.EXECUTING and run.starts == old.starts + 1, "I3", f"{where}: starts")
-            require(self.latest >= (run.delayed_until or 0), "I13", f"{where}: started before its delay was over")
-            planned = self.retry_at.pop(run.id, 0)
-            require(self.latest >= planned, "I12", f"{where}: retried {planned - now} ms early")
+            require(
+                self.latest >= (run.delayed_until or 0), "I13", f"{where}: started before its delay was over"
+            )
+            planned, slept = self.retry_at.pop(run.id, (0, 0))
+            early = self.latest < planned and self.elapsed < slept
+            require(not early, "I12", f"{where}: retried {planned - now} ms early")
         lost = old.worker_id is not None and old.worker_id not in after.workers and name in LOSSES
         if lost and old.status is S.EXECUTING:
             self.losses[run.id] += 1

@@ -74,6 +74,18 @@ def slot_is_kept() -> AbstractContextManager[Any]:
     return patch.object(run, "given_back", given_back)
 
 
+def retry_is_early() -> AbstractContextManager[Any]:
+    sound = run.given_back
+    return patch.object(
+        run, "given_back", lambda one, now, alone: sound(replace(one, due_at=None), now, alone)
+    )
+
+
+def upkeep_spins() -> AbstractContextManager[Any]:
+    sound = upkeep._next_due
+    return patch.object(upkeep, "_next_due", lambda tx, _: sound(tx, True))
+
+
 def wildcard_key() -> AbstractContextManager[Any]:
     sound = queue.Room.take
 
@@ -230,4 +242,6 @@ ALL = (
         ),
     ),
     Replanted("I12", "a lost attempt is counted", losses_count),
+    Replanted("I12", "a retry is early because its worker left", retry_is_early),
+    Replanted("I21", "upkeep spins while a silent worker may not be declared lost", upkeep_spins),
 )

@@ -116,7 +116,7 @@ def _failed(oracle: Oracle, now: int, run: Run, after: Run, said: Any, answer: A
         require(json.loads(after.error or "null") == said["error"], "I18", what)
         return
     require(after.status is S.REATTEMPTING and after.attempt == run.attempt, "I12", what)
-    oracle.retry_at[run.id] = now + delay
+    oracle.retry_at[run.id] = (now + delay, oracle.elapsed + delay)
     if delay < IN_PROCESS_BELOW_MS:
         told = (answer.status, answer.lease, answer.attempt, answer.delay_ms)
         require(told == ("retry", after.lease, run.attempt + 1, delay), "I12", what)
@@ -140,6 +140,7 @@ def _crashed(oracle: Oracle, now: int, run: Run, after: Run, said: Any, answer: 
     elif after.status is S.REATTEMPTING:
         oracle.losses[run.id] = 0
         require(after.alone and after.due_at is not None and after.due_at >= now, "I12", what)
-        oracle.retry_at[run.id] = after.due_at or 0
+        delay = (after.due_at or 0) - now
+        oracle.retry_at[run.id] = (now + delay, oracle.elapsed + delay)
     else:  # the task's policy may have fewer attempts than the run was given
         require(after.is_final, "I12", what)

@@ -28,7 +28,7 @@ def _sqlite(clock: Callable[[], int], ids: Ids) -> Store:
 def _postgres(url: str, clock: Callable[[], int], ids: Ids) -> Store:
     from holdfast.stores.postgres import PostgresStore
 
-    store = PostgresStore(url, clock=clock, ids=ids, threads=False)
+    store = PostgresStore(url, clock=clock, ids=ids, writers=0)
     store.migrate()
     store.transact(_emptied, [None])
     return store

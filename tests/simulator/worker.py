@@ -195,7 +195,7 @@ class Worker:
         for run_id in run_ids:
             held = membership.held[run_id]
             if held.retry_at is not None:
-                if held.retry_at <= self.world.now:
+                if held.retry_at <= self.world.oracle.elapsed:
                     held.reporting = True
                     reports.append({"kind": "started", "run": run_id, "lease": held.lease})
                 continue
@@ -288,7 +288,8 @@ class Worker:
         if held is None or held.lease != said["lease"] or said["kind"] == "closed":
             return
         if answer.status == "retry":
-            held.lease, held.retry_at, held.reporting = answer.lease, self.world.now + answer.delay_ms, False
+            held.lease, held.reporting = answer.lease, False
+            held.retry_at = self.world.oracle.elapsed + answer.delay_ms
             held.begun = False
         elif answer.status == "started":
             held.lease, held.retry_at, held.reporting, held.begun = answer.lease, None, False, True

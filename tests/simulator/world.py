@@ -77,10 +77,14 @@ class World:
                 self.random.choice(self.servers).act()
             self.network.deliver()
             if choice > 0.8:
-                self.now += self.random.choice(self.options.delays)
+                self.pass_time(self.random.choice(self.options.delays))
             if self.options.clock_jumps and self.random.random() < 0.02:
                 self.now += self.random.choice([-3_600_000, -1_000, 3_600_000])
         drain(self)
+
+    def pass_time(self, ms: int) -> None:
+        self.now += ms
+        self.oracle.elapsed += ms
 
     def replace(self, worker: Worker, known_dead: str | None) -> None:
         """A worker is gone; another one comes in its place, which may know whom it replaces."""

@@ -32,7 +32,7 @@ def dev(
 
     TASKS are files, folders or modules; without them, those of [tool.holdfast] in pyproject.toml.
     """
-    from holdfast.cli.serving import NoTasks, Ready, run_loop, serve
+    from holdfast.cli.serving import NoTasks, Ready, listed, run_loop, serve
 
     here = Path.cwd()
     folder = Folder(here)
@@ -54,7 +54,9 @@ def dev(
                 return
             say(f"Holdfast serves {now.url}")
             say(f"  runs    {settings.database_url.partition('@')[2] or settings.database_url}")
-            say(f"  tasks   {', '.join(names)}" + ("" if no_reload else ", loaded anew when saved"))
+            found = now.supervisor.task_ids if now.supervisor is not None else []
+            say(f"  tasks   {listed(found)}")
+            say(f"          of {listed(names)}" + ("" if no_reload else ", loaded anew when saved"))
             if kept:
                 say(
                     "  key     in .holdfast/secret_key; `holdfast` commands in this folder find it, others need"
@@ -66,4 +68,4 @@ def dev(
                 say("  key     that of HOLDFAST_SECRET_KEY")
             say("  next    holdfast trigger TASK '\"payload\"' --wait        (Ctrl-C stops)")
 
-        run_loop(serve(settings, keys, tasks=names, watch=not no_reload, on_ready=ready))
+        run_loop(serve(settings, keys, tasks=names, watch=not no_reload, echo=True, on_ready=ready))

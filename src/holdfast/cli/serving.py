@@ -120,11 +120,13 @@ async def serve(
     *,
     tasks: Sequence[str] | None,
     watch: bool = False,
+    echo: bool = False,
     on_ready: Callable[[Ready], None],
 ) -> None:
     """Serves until a signal; with `tasks` a worker runs beside the server, `watch` reloads it on save.
 
     keys  the environment of each secret key; the worker takes the first
+    echo  whether to tell on stderr what runs log and print
     """
     from holdfast.engine import Engine
     from holdfast.server import create_app
@@ -152,7 +154,9 @@ async def serve(
                         from holdfast.worker.api import AsgiApi
 
                         key = next(iter(keys))
-                        supervisor = make_supervisor(settings, AsgiApi(app, key), tasks, local_url, key)
+                        supervisor = make_supervisor(
+                            settings, AsgiApi(app, key), tasks, local_url, key, echo=echo
+                        )
                         working = group.create_task(work(supervisor, signals))
                         await joined(supervisor, working)
                         if supervisor.joined.is_set():
@@ -166,7 +170,7 @@ async def serve(
 
 
 def make_supervisor(
-    settings: Settings, api: Any, tasks: Sequence[str], api_url: str, secret_key: str
+    settings: Settings, api: Any, tasks: Sequence[str], api_url: str, secret_key: str, *, echo: bool = False
 ) -> Supervisor:
     from holdfast.worker.supervisor import Supervisor
 
@@ -180,6 +184,7 @@ def make_supervisor(
         drain_seconds=settings.drain.total_seconds(),
         recycle_after=settings.recycle_runs or None,
         recycle_memory=settings.recycle_memory or None,
+        echo=echo,
     )
 
 
@@ -210,7 +215,13 @@ async def reload_on_save(supervisor: Supervisor, tasks: Sequence[str]) -> None:
     async for changes in awatch(*watched_folders(tasks), watch_filter=PythonFilter(), debounce=300):
         names = sorted({Path(path).name for _, path in changes})
         if await supervisor.reload():
-            say(f"reloaded: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
+            say(f"reloaded: {listed(names)}; tasks: {listed(supervisor.task_ids)}")
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "") or "none"
 
 
 def watched_folders(tasks: Sequence[str]) -> list[Path]:

@@ -63,6 +63,8 @@ def trigger(
 def wait_for(there: Server, run_id: str, timeout: float | None, as_json: bool) -> None:
     """Prints the output of a run once it has ended; exits with 1 when it did not succeed."""
     say(run_id)
+    if there.run(run_id)["status"] == "WAITING_FOR_DEPLOY":
+        say("no worker has this task yet: the run waits for one (is the name right?)")
     try:
         result = there.finished(run_id, timeout)
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from holdfast.engine.claim import Claim, Claimed, Registered, Registering
 from holdfast.engine.finish import Answer, Reported
 from holdfast.engine.hub import POLL_SECONDS, Hub
 from holdfast.engine.trigger import NewRun, Triggered, trigger
-from holdfast.errors import HoldfastError, StoreUnavailable
+from holdfast.errors import HoldfastError, StoreUnavailable, WorkerNotFound
 from holdfast.model.queue import Lane
 from holdfast.model.run import Run
 from holdfast.stores.base import Store, Tx
@@ -41,6 +41,8 @@ class Engine:
         self.hub = Hub()
         self._closing = False
         self._lanes: dict[str, Lane | None] = {}
+        self._claims: dict[str, int] = {}  # the number of each worker's latest claim
+        self._environments: dict[str, str] = {}  # of workers that reported; it never changes
         self._upkeep_passed: float | None = None
         self._upkeep_trusted_from = 0.0
         self._retention_at = 0.0
@@ -109,17 +111,26 @@ class Engine:
     async def register(self, item: Registering) -> Registered:
         return await self._one(claiming.register, item)
 
-    async def renew(self, worker_id: str, environment_id: str) -> None:
+    async def renew(
+        self, worker_id: str, environment_id: str, held: Sequence[str] | None = None
+    ) -> None:
+        """Keeps a worker alive; with `held` it is all that it holds, and the rest goes back to the queue."""
         await self._one(claiming.renew, (worker_id, environment_id, self.lease_ms))
+        if held is not None:
+            await self.store.write(claiming.give_back_unknown, [(worker_id, held)])
 
     async def claim(self, worker_id: str, environment_id: str, slots: int, wait_ms: int = 0) -> Claimed:
         """Runs for a worker and cancelled ones to stop; waits up to `wait_ms` while there is neither."""
         deadline = time.monotonic() + wait_ms / 1_000
+        number = self._claims[worker_id] = self._claims.get(worker_id, 0) + 1
         topics = [f"worker:{worker_id}"]
+        self.hub.wake(set(topics))  # an earlier call, whose caller is gone, must not claim any more
         if slots:
             topics += [f"ready:{environment_id}", f"room:{environment_id}"]
         with self.hub.listen(topics) as listener:
             while True:
+                if self._claims.get(worker_id) != number:
+                    return Claimed((), ())
                 item = Claim(worker_id, environment_id, slots, self._lanes.get(worker_id))
                 claimed: Claimed = await self._one(claiming.claim, item)
                 self._lanes[worker_id] = claimed.after
@@ -132,12 +143,21 @@ class Engine:
     async def report(
         self, worker_id: str, environment_id: str, reports: Sequence[Mapping[str, Any]]
     ) -> list[Answer]:
+        """Raises WorkerNotFound for a worker of another environment, before anything is looked at."""
+        if worker_id not in self._environments:
+            row = await self.store.read(lambda tx: tx.one("worker", id=worker_id))
+            if row is not None:
+                self._environments[worker_id] = row["environment_id"]
+        if self._environments.get(worker_id, environment_id) != environment_id:
+            raise WorkerNotFound(worker_id)
         return await self.store.write(
             finish.report, [Reported(worker_id, environment_id, said) for said in reports]
         )
 
     async def leave(self, worker_id: str, environment_id: str) -> None:
         self._lanes.pop(worker_id, None)
+        self._claims.pop(worker_id, None)
+        self._environments.pop(worker_id, None)
         await self._one(claiming.leave, (worker_id, environment_id))
 
     # Upkeep

@@ -1,27 +1,30 @@
-"""The numbers that bound what comes from outside. Sizes in bytes of UTF-8, lengths in characters."""
+"""The numbers that bound what comes from outside; `docs/reference/limits.md` is made of these lines.
 
-MAX_PAYLOAD = 3 * 1024 * 1024
-MAX_OUTPUT = 10 * 1024 * 1024
-MAX_METADATA = 256 * 1024
-MAX_DEPTH = 100  # nesting of any JSON that comes in
-MAX_INTEGER_DIGITS = 1_000
-MAX_TAGS = 10
-MAX_TAG = 128
-MAX_TASK_ID = 128
-MAX_QUEUE_NAME = 128
-MAX_CONCURRENCY_KEY = 128
-MAX_IDEMPOTENCY_KEY = 2_048
-MAX_DURATION_TEXT = 100
-MAX_BATCH = 1_000
-MAX_BATCH_BYTES = 64 * 1024 * 1024
-MAX_PAGE = 100
-DEFAULT_PAGE = 25
-MAX_ATTEMPTS = 250
-MAX_LOSSES = 10
-MIN_MAX_DURATION = 5  # seconds
-NO_MAX_DURATION = 2_147_483_647  # seconds; stands for "no limit"
-MAX_LOG_MESSAGE = 16 * 1024
-MAX_LOGS_PER_RUN = 10_000
-MAX_REPORTS = 2_000
-MAX_SLOTS = 10_000  # of one worker
-MAX_TASKS = 5_000  # of one registration
+Each is `NAME = value  # unit; of what`. Bytes are those of UTF-8.
+"""
+
+MAX_PAYLOAD = 3 * 1024 * 1024  # bytes; the payload of a run
+MAX_OUTPUT = 10 * 1024 * 1024  # bytes; the output of a run
+MAX_METADATA = 256 * 1024  # bytes; the metadata of a run
+MAX_DEPTH = 100  # levels; nesting of any JSON that comes in
+MAX_INTEGER_DIGITS = 1_000  # digits; in an integer in JSON
+MAX_TAGS = 10  # tags; on a run
+MAX_TAG = 128  # characters; in a tag, which has at least one
+MAX_TASK_ID = 128  # characters; in the id of a task
+MAX_QUEUE_NAME = 128  # characters; in the name of a queue
+MAX_CONCURRENCY_KEY = 128  # characters; in the concurrency key of a run
+MAX_IDEMPOTENCY_KEY = 2_048  # characters; in the idempotency key of a run
+MAX_DURATION_TEXT = 100  # characters; in a duration or date as text, such as "1h30m"
+MAX_BATCH = 1_000  # runs; in one batch trigger, which has at least one
+MAX_BATCH_BYTES = 64 * 1024 * 1024  # bytes; the body of a batch trigger
+MAX_PAGE = 100  # runs; on a page of a list, at most
+DEFAULT_PAGE = 25  # runs; on a page of a list, unless asked otherwise
+MAX_ATTEMPTS = 250  # attempts; at a run, at most
+MAX_LOSSES = 10  # losses; of its worker in a row after which a run ends CRASHED
+MIN_MAX_DURATION = 5  # seconds; the least time limit of an attempt
+NO_MAX_DURATION = 2_147_483_647  # seconds; a time limit that stands for none
+MAX_LOG_MESSAGE = 16 * 1024  # characters; in the message of a log record, the rest is cut off
+MAX_LOGS_PER_RUN = 10_000  # records; kept of the log of one attempt
+MAX_REPORTS = 2_000  # reports; in one request of a worker
+MAX_SLOTS = 10_000  # runs; in the hands of one worker at the same time
+MAX_TASKS = 5_000  # tasks; registered by one worker, and as many queues

@@ -66,7 +66,8 @@ async def claim(call: Call) -> Response:
 
 
 async def heartbeat(call: Call) -> Response:
-    await call.engine.renew(call.path("worker"), call.environment_id)
+    body = await call.body(wire.HEARTBEAT, empty={})
+    await call.engine.renew(call.path("worker"), call.environment_id, body.get("held"))
     return respond({"leaseMs": call.engine.lease_ms})
 
 
@@ -189,7 +190,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
 ENDPOINTS = (
     Endpoint("POST", "/api/v1/workers", register, "Register a worker", wire.REGISTRATION),
     Endpoint("POST", "/api/v1/workers/{worker}/claim", claim, "Claim runs and learn of cancels", wire.CLAIM),
-    Endpoint("POST", "/api/v1/workers/{worker}/heartbeat", heartbeat, "Renew a worker's lease"),
+    Endpoint("POST", "/api/v1/workers/{worker}/heartbeat", heartbeat, "Renew a worker's lease", wire.HEARTBEAT),
     Endpoint("POST", "/api/v1/workers/{worker}/reports", report, "Report about claimed runs", wire.REPORTS),
     Endpoint("DELETE", "/api/v1/workers/{worker}", leave, "Give everything back and leave"),
 )

@@ -52,9 +52,7 @@ class PostgresStore(Store):
         self._lock = threading.Lock()
         self._own = Link(url)  # for calls on the caller's thread
         self._local = threading.local()
-        self._links: queue.SimpleQueue[Link] = (
-            queue.SimpleQueue()
-        )  # of all writers and readers, to close them
+        self._links: queue.SimpleQueue[Link] = queue.SimpleQueue()  # of all threads, to close them
         self._committer = Committer("postgres", writers, self._commit, merge_all=False)
         self._readers = ThreadPoolExecutor(READERS, "postgres-reader")
         self._notifier = Notifier(url, self._wake)
@@ -63,9 +61,7 @@ class PostgresStore(Store):
         applied = []
         with self._lock:
             for name, text in migrations("postgres"):
-                if self._own.run(
-                    WRITING, lambda connection, now, n=name, t=text: apply(connection, now, n, t)
-                ):
+                if self._own.run(WRITING, partial(apply, name=name, text=text)):
                     applied.append(name)
         return applied
 

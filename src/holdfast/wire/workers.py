@@ -2,7 +2,7 @@
 
     POST   /api/v1/workers                 Registration -> Registered
     POST   /api/v1/workers/{id}/claim      ClaimRequest -> ClaimAnswer   (held open up to waitMs)
-    POST   /api/v1/workers/{id}/heartbeat  {}           -> {"leaseMs": 15000}
+    POST   /api/v1/workers/{id}/heartbeat  Heartbeat    -> {"leaseMs": 15000}
     POST   /api/v1/workers/{id}/reports    {"reports": [Report, …]} -> {"answers": [Answer, …]}
     DELETE /api/v1/workers/{id}            -> {}        (what it still holds goes back to the queue)
 
@@ -81,7 +81,20 @@ class Registered(TypedDict):
     leaseMs: int
 
 
+class Heartbeat(TypedDict):
+    """Renews the lease of a worker and so of all that it holds.
+
+    A worker that claims no more says what it holds, itself or in reports that were not answered. The
+    answer to its last claim may have been lost; what else the server believes that it holds goes back
+    to the queue as if it had never been claimed.
+    """
+
+    held: NotRequired[Annotated[list[Id], Field(max_length=MAX_SLOTS)]]
+
+
 class ClaimRequest(TypedDict):
+    """A claim ends the wait of an earlier one of the same worker: whoever sent that listens no more."""
+
     slots: Annotated[int, Field(ge=0, le=MAX_SLOTS)]  # with 0 only cancellations are answered
     waitMs: Annotated[int, Field(ge=0, le=30_000)]
 
@@ -228,5 +241,6 @@ class Answer(TypedDict):
 
 
 REGISTRATION: TypeAdapter[Registration] = TypeAdapter(Registration)
+HEARTBEAT: TypeAdapter[Heartbeat] = TypeAdapter(Heartbeat)
 CLAIM: TypeAdapter[ClaimRequest] = TypeAdapter(ClaimRequest)
 REPORTS: TypeAdapter[Reports] = TypeAdapter(Reports)

@@ -108,8 +108,10 @@ class Custody:
         }
         self._closing.clear()
 
-    def has_runs_of(self, membership: Membership) -> bool:
-        return any(held.membership is membership for held in (*self.held.values(), *self._unsettled.values()))
+    def runs_of(self, membership: Membership) -> list[str]:
+        """The ids of what it answers for, also of failures that wait for their answer."""
+        every = (*self.held.values(), *self._unsettled.values())
+        return [held.id for held in every if held.membership is membership]
 
     # ---- from executors
 
@@ -128,6 +130,8 @@ class Custody:
 
     def run_reported(self, child: Child, held: Held, report: Message) -> None:
         kind = report["kind"]
+        if kind == "logs":
+            self._talk.logged(held.run, report["records"])
         if kind in ("logs", "metadata", "tags"):
             if held.stop is None or held.stop.reason != FENCED:
                 held.membership.report(report)
@@ -140,8 +144,10 @@ class Custody:
             text = "the attempt ended without an outcome although nobody asked it to"
             self._fail(held, internal_error("TASK_EXECUTION_ABORTED", text))
         else:
-            if kind == "failed" and report.get("retryDelayMs") is not None:
-                self._unsettled[held.run["id"]] = held
+            if kind == "failed":
+                self._talk.failed(held.run, report["error"])
+                if report.get("retryDelayMs") is not None:
+                    self._unsettled[held.run["id"]] = held
             held.membership.report(report)
         if child.condemned and not any(other.stop for other in child.runs.values()):
             child.condemned, child.retiring = False, True

@@ -2,7 +2,7 @@
 
 A worker has one at a time, except when it changes its code, or can not know what a claim gave it
 (the answer was lost). Then a new membership claims, and the old one keeps its leases until its runs
-are done and is deleted, which returns to the queue whatever it holds unknowingly.
+are done. Its heartbeats name all that it holds, so whatever else it was given returns to the queue.
 
 Three loops, each with a connection to itself where it matters: a full pipe of reports must never
 delay a heartbeat.
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from pydantic_core import from_json, to_json
 
 from holdfast.errors import ServerUnreachable, WorkerNotFound
-from holdfast.model.limits import MAX_REPORTS
+from holdfast.model.limits import MAX_REPORTS, MAX_SLOTS
 from holdfast.worker.api import Api
 from holdfast.worker.limits import lease_clock
 from holdfast.worker.pipe import Message
@@ -35,6 +35,10 @@ LINGER_SECONDS = 0.002  # after a full claim: more places become free in this ti
 class MembershipOwner(Protocol):
     def free_places(self, membership: Membership) -> int:
         """How many runs it may claim; 0 for one that is being left."""
+        ...
+
+    def runs_held(self, membership: Membership) -> list[str]:
+        """The ids of all runs that it answers for."""
         ...
 
     def runs_claimed(self, membership: Membership, runs: list[dict[str, Any]]) -> None: ...
@@ -66,6 +70,9 @@ class Membership:
         self._path = f"/api/v1/workers/{self.id}"
         self._renewed_at = sent_at
         self._outbox: list[Message] = []
+        self._sent: list[Message] = []  # and not answered yet
+        self._settled = False  # no claim is under way any more, nor will there be one
+        self._settling = asyncio.Event()
         self._waiting = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -97,7 +104,7 @@ class Membership:
         return self._renewed_at + self.lease_seconds * 9 / 10
 
     def stop_claiming(self) -> None:
-        """Ask for no more runs, and drop a request that does. What it may have brought goes back with `delete`."""
+        """Ask for no more runs, and drop a request that does. What it may have brought goes back with the next beat."""
         self.leaving = True
         self.freed.set()
         if self._claiming is not None:
@@ -120,8 +127,12 @@ class Membership:
         return True
 
     async def delete(self, timeout: float = 5.0) -> None:
-        """Leave: what the server believes we hold goes back to the queue."""
+        """Leave: what the server believes we hold goes back to the queue.
+
+        What no claim has brought us goes back before that, as not begun.
+        """
         try:
+            await self._api.post(f"{self._path}/heartbeat", self._sign_of_life(), timeout, urgent=True)
             await self._api.delete(self._path, timeout)
         except ServerUnreachable:
             return  # it will miss our heartbeats instead
@@ -132,14 +143,15 @@ class Membership:
         every = self.lease_seconds / 3
         pause = every
         while True:
-            await asyncio.sleep(pause)
+            if await _within(self._settling, pause):
+                self._settling.clear()  # no need to wait: what is not ours goes back at once
             sent_at = lease_clock()
             left = self.deadline - sent_at
             if left <= 0:
                 raise WorkerNotFound(self.id)
             try:
                 status, _ = await self._api.post(
-                    f"{self._path}/heartbeat", b"{}", min(every, left), urgent=True
+                    f"{self._path}/heartbeat", self._sign_of_life(), min(every, left), urgent=True
                 )
             except ServerUnreachable:
                 status = 0
@@ -154,12 +166,22 @@ class Membership:
                     random.uniform(0.05, 0.1) * self.lease_seconds, max(0.0, self.deadline - lease_clock())
                 )
 
+    def _sign_of_life(self) -> bytes:
+        if not self._settled:
+            return b"{}"  # a claim may be on its way: what it brings is not known yet
+        unanswered = {report["run"] for report in (*self._outbox, *self._sent)}
+        held = unanswered.union(self._owner.runs_held(self))
+        return to_json({"held": sorted(held)}) if len(held) <= MAX_SLOTS else b"{}"
+
     # ---- claims
 
     async def _claim_all(self) -> None:
         failures = 0
         was_full = False
         while True:
+            if self.leaving and not self._settled:
+                self._settled = True
+                self._settling.set()
             slots = self._owner.free_places(self)
             if was_full and slots:
                 await asyncio.sleep(LINGER_SECONDS)
@@ -224,8 +246,9 @@ class Membership:
     async def _deliver_all(self) -> None:
         while True:
             await self._waiting.wait()
-            batch = self._next_batch()
-            await self._deliver(batch)
+            self._sent = self._next_batch()
+            await self._deliver(self._sent)
+            self._sent = []
             if not self._outbox:
                 self._waiting.clear()
                 self._quiet.set()

@@ -44,6 +44,7 @@ class Supervisor:
     recycle_after  runs after which an executor is replaced
     recycle_memory resident bytes at which an executor is replaced
     replaces       the id of a predecessor on this host that is known to be dead
+    echo           whether to tell on stderr what runs log and print
 
     Raises NotAuthorised or InvalidRequest from `run` when the server refuses this worker.
     """
@@ -62,6 +63,7 @@ class Supervisor:
         recycle_memory: int | None = None,
         replaces: str | None = None,
         talk: Talk | None = None,
+        echo: bool = False,
     ) -> None:
         count = executors or os.cpu_count() or 1
         places = min(concurrency or PLACES_PER_EXECUTOR * count, MAX_SLOTS)
@@ -81,7 +83,7 @@ class Supervisor:
         self._drain_seconds = drain_seconds
         self._replaces = replaces
         self._own_talk = talk is None
-        self._talk = talk or Talk()
+        self._talk = talk or Talk(echo=echo)
         self._draining = asyncio.Event()
         self._stopped = asyncio.Event()
         self._rejoining = False
@@ -145,6 +147,12 @@ class Supervisor:
     def held(self, run_id: str) -> Held | None:
         """The run of this id, as long as this worker answers for it."""
         return self._custody.held.get(run_id)
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The tasks of the newest code, sorted; none before `joined`."""
+        manifest = self._fleet.manifest
+        return [] if manifest is None else [task["id"] for task in manifest["tasks"]]
 
     @property
     def executor_pids(self) -> list[int]:
@@ -221,6 +229,8 @@ class Supervisor:
             if life is not None:
                 life.cancel()
             await membership.delete()
+        else:
+            membership.deleting = False  # a server that was away: again at the next tick
 
     async def _rejoin(self) -> None:
         # Somebody may have to be there first; and a server that is away is not to be hurried.
@@ -234,6 +244,9 @@ class Supervisor:
         if membership is not self.membership or self._draining.is_set():
             return 0
         return max(0, min(self.places - len(self._custody.held), self._fleet.room()))
+
+    def runs_held(self, membership: Membership) -> list[str]:
+        return self._custody.runs_of(membership)
 
     def runs_claimed(self, membership: Membership, runs: list[dict[str, Any]]) -> None:
         if self._draining.is_set():
@@ -276,7 +289,7 @@ class Supervisor:
             for membership in list(self._lives):
                 if (
                     membership.leaving
-                    and not self._custody.has_runs_of(membership)
+                    and not self._custody.runs_of(membership)
                     and not membership.deleting
                 ):
                     membership.deleting = True

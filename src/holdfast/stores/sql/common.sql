@@ -56,9 +56,10 @@ select min(lease_until) as at from workers
 select min(due_at) as at from runs where due_at is not null
 
 -- name: latest_versions
--- The versions of an environment that were made last, newest first.
+-- The highest versions of an environment, in order. Their times of creation may go back, when the clock did.
 select version, fingerprint from versions
- where environment_id = :environment_id order by created_at desc, length(version) desc, version desc limit 20
+ where environment_id = :environment_id
+ order by substr(version, 1, 8) desc, length(version) desc, version desc limit 20
 
 -- name: version
 -- Whether a version exists.
@@ -102,6 +103,10 @@ select count(*) as records from (select 1 from logs where run_id = :run_id limit
 -- Gives an idempotency key back. Returns the run that held it.
 delete from idempotency_keys
  where environment_id = :environment_id and task = :task and key = :key returning run_id
+
+-- name: held_by_worker
+-- The ids of the runs whose slot a worker holds.
+select id from runs where worker_id = :worker_id and status in ('EXECUTING', 'REATTEMPTING') order by id
 
 -- name: stuck_runs
 -- The audit of invariant I11: unfinished runs without exactly one reason to move. Returns none in a sound store.

@@ -47,7 +47,7 @@ create index workers_by_lease on workers (lease_until);
 -- The columns stand in the order of the fields of model.run.Run.
 create table runs (
     id                  text primary key,
-    environment_id      text not null references environments (id),
+    environment_id      text not null,
     status              text not null,
     lease               integer not null,
     task                text not null,
@@ -92,7 +92,7 @@ create index runs_ready on runs (environment_id, task, queue, concurrency_key, s
 create index runs_held on runs (worker_id, environment_id, queue, concurrency_key, status) where worker_id is not null;
 create index runs_due on runs (due_at) where due_at is not null;
 create index runs_parked on runs (environment_id, task, id) where status = 'WAITING_FOR_DEPLOY';
-create index runs_unfinished on runs (environment_id, status, id) where finished_at is null;
+create index runs_unfinished on runs (environment_id, id) where finished_at is null;
 create index runs_unsuccessful on runs (environment_id, status, id)
     where finished_at is not null and status <> 'COMPLETED_SUCCESSFULLY';
 create index runs_by_environment on runs (environment_id, id);

@@ -1,0 +1,162 @@
+table attempts
+    id text collate "C" not null
+    run_id text collate "C" not null
+    number bigint not null
+    status text collate "C" not null
+    started_at bigint not null
+    completed_at bigint
+    error text
+  constraint attempts_pkey PRIMARY KEY (id)
+  constraint attempts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(id) ON DELETE CASCADE
+  CREATE INDEX attempts_by_run ON attempts USING btree (run_id, id)
+  CREATE UNIQUE INDEX attempts_pkey ON attempts USING btree (id)
+
+table environments
+    id text collate "C" not null
+    concurrency_limit bigint not null
+    paused bigint not null default 0
+    created_at bigint not null
+  constraint environments_pkey PRIMARY KEY (id)
+  CREATE UNIQUE INDEX environments_pkey ON environments USING btree (id)
+
+table idempotency_keys
+    environment_id text collate "C" not null
+    task text collate "C" not null
+    key text collate "C" not null
+    run_id text collate "C" not null
+    expires_at bigint not null
+  constraint idempotency_keys_pkey PRIMARY KEY (environment_id, task, key)
+  constraint idempotency_keys_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(id) ON DELETE CASCADE
+  CREATE INDEX idempotency_keys_by_run ON idempotency_keys USING btree (run_id)
+  CREATE UNIQUE INDEX idempotency_keys_pkey ON idempotency_keys USING btree (environment_id, task, key)
+
+table logs
+    id bigint not null identity
+    run_id text collate "C" not null
+    attempt bigint not null
+    at bigint not null
+    level text collate "C" not null
+    logger text collate "C" not null
+    message text not null
+  constraint logs_pkey PRIMARY KEY (id)
+  constraint logs_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(id) ON DELETE CASCADE
+  CREATE INDEX logs_by_run ON logs USING btree (run_id, id)
+  CREATE UNIQUE INDEX logs_pkey ON logs USING btree (id)
+
+table migrations
+    name text collate "C" not null
+    applied_at bigint not null
+  constraint migrations_pkey PRIMARY KEY (name)
+  CREATE UNIQUE INDEX migrations_pkey ON migrations USING btree (name)
+
+table queues
+    environment_id text collate "C" not null
+    name text collate "C" not null
+    concurrency_limit bigint
+    per_key_limit bigint
+    paused bigint not null default 0
+  constraint queues_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
+  constraint queues_pkey PRIMARY KEY (environment_id, name)
+  CREATE UNIQUE INDEX queues_pkey ON queues USING btree (environment_id, name)
+
+table requests
+    environment_id text collate "C" not null
+    key text collate "C" not null
+    answer text not null
+    created_at bigint not null
+  constraint requests_pkey PRIMARY KEY (environment_id, key)
+  CREATE INDEX requests_by_age ON requests USING btree (created_at)
+  CREATE UNIQUE INDEX requests_pkey ON requests USING btree (environment_id, key)
+
+table run_tags
+    environment_id text collate "C" not null
+    tag text collate "C" not null
+    run_id text collate "C" not null
+  constraint run_tags_pkey PRIMARY KEY (environment_id, tag, run_id)
+  constraint run_tags_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(id) ON DELETE CASCADE
+  CREATE INDEX run_tags_by_run ON run_tags USING btree (run_id)
+  CREATE UNIQUE INDEX run_tags_pkey ON run_tags USING btree (environment_id, tag, run_id)
+
+table runs with (fillfactor=70, autovacuum_vacuum_scale_factor=0.0, autovacuum_vacuum_threshold=5000, autovacuum_analyze_scale_factor=0.0, autovacuum_analyze_threshold=5000, autovacuum_vacuum_cost_delay=0)
+    id text collate "C" not null
+    environment_id text collate "C" not null
+    status text collate "C" not null
+    lease bigint not null
+    task text collate "C" not null
+    version text collate "C"
+    version_lock text collate "C"
+    queue text collate "C" not null
+    concurrency_key text collate "C" not null
+    priority bigint not null
+    score bigint not null
+    attempt bigint not null
+    starts bigint not null
+    losses bigint not null
+    alone bigint not null
+    max_attempts bigint
+    max_duration bigint
+    machine text collate "C"
+    worker_id text collate "C"
+    is_test bigint not null
+    ttl_ms bigint
+    due_at bigint
+    delayed_until bigint
+    created_at bigint not null
+    updated_at bigint not null
+    started_at bigint
+    finished_at bigint
+    attempt_started_at bigint
+    idempotency_key text collate "C"
+    parent_id text collate "C"
+    root_id text collate "C"
+    depth bigint not null
+    batch_id text collate "C"
+    replay_of text collate "C"
+    tags text not null
+    metadata text not null
+    error text
+    payload text
+    output text
+  constraint runs_pkey PRIMARY KEY (id)
+  CREATE INDEX runs_by_batch ON runs USING btree (batch_id, id) WHERE (batch_id IS NOT NULL)
+  CREATE INDEX runs_by_environment ON runs USING btree (environment_id, id)
+  CREATE INDEX runs_by_parent ON runs USING btree (parent_id, id) WHERE (parent_id IS NOT NULL)
+  CREATE INDEX runs_by_task ON runs USING btree (environment_id, task, id)
+  CREATE INDEX runs_due ON runs USING btree (due_at) WHERE (due_at IS NOT NULL)
+  CREATE INDEX runs_held ON runs USING btree (worker_id, environment_id, queue, concurrency_key, status) WHERE (worker_id IS NOT NULL)
+  CREATE INDEX runs_parked ON runs USING btree (environment_id, task, id) WHERE (status = 'WAITING_FOR_DEPLOY'::text)
+  CREATE INDEX runs_ready ON runs USING btree (environment_id, task, queue, concurrency_key, score, id) WHERE (status = 'QUEUED'::text)
+  CREATE INDEX runs_unfinished ON runs USING btree (environment_id, id) WHERE (finished_at IS NULL)
+  CREATE INDEX runs_unsuccessful ON runs USING btree (environment_id, status, id) WHERE ((finished_at IS NOT NULL) AND (status <> 'COMPLETED_SUCCESSFULLY'::text))
+  CREATE UNIQUE INDEX runs_pkey ON runs USING btree (id)
+
+table tasks
+    environment_id text collate "C" not null
+    id text collate "C" not null
+    version text collate "C" not null
+    spec text not null
+  constraint tasks_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
+  constraint tasks_pkey PRIMARY KEY (environment_id, id)
+  CREATE UNIQUE INDEX tasks_pkey ON tasks USING btree (environment_id, id)
+
+table versions
+    environment_id text collate "C" not null
+    version text collate "C" not null
+    fingerprint text collate "C" not null
+    created_at bigint not null
+  constraint versions_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
+  constraint versions_pkey PRIMARY KEY (environment_id, version)
+  CREATE UNIQUE INDEX versions_pkey ON versions USING btree (environment_id, version)
+
+table workers
+    id text collate "C" not null
+    environment_id text collate "C" not null
+    name text collate "C" not null
+    version text collate "C" not null
+    tasks text not null
+    lease_until bigint not null
+    created_at bigint not null
+  constraint workers_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
+  constraint workers_pkey PRIMARY KEY (id)
+  CREATE INDEX workers_by_lease ON workers USING btree (lease_until)
+  CREATE UNIQUE INDEX workers_pkey ON workers USING btree (id)

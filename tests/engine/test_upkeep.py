@@ -1,0 +1,153 @@
+"""What time brings: promotion, retention, waiting calls."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from clock import Clock
+from engine.world import BUG, World
+from holdfast.engine import Engine, NewRun, Registering
+from holdfast.engine import upkeep as keeping
+from holdfast.engine.trigger import trigger
+from holdfast.errors import RunNotFound
+from holdfast.model.task import TaskSpec
+from holdfast.stores import Store, open_store
+
+DAY = 86_400_000
+
+
+def test_upkeep_says_when_it_is_needed_next(world: World) -> None:
+    assert world.do(keeping.upkeep, keeping.Due()).next_due_at is None
+    world.register("send")
+    assert world.do(keeping.upkeep, keeping.Due()).next_due_at == world.clock.now + 15_000
+    world.trigger(delay=10)
+    passed = world.do(keeping.upkeep, keeping.Due())
+    assert (passed.moved, passed.next_due_at) == (0, world.clock.now + 10_000)
+
+
+def test_many_due_runs_are_moved_batch_by_batch(world: World) -> None:
+    world.worker("send")
+    items = [NewRun(environment_id="dev", task="send", delay=1) for _ in range(1_200)]
+    world.store.transact(trigger, items)
+    world.clock.advance(1_000)
+    assert world.do(keeping.upkeep, keeping.Due()).moved == 500
+    assert world.upkeep() == 700
+
+
+def test_many_parked_runs_are_put_in_the_queue_oldest_first(world: World) -> None:
+    items = [NewRun(environment_id="dev", task="send") for _ in range(450)]
+    answers = world.store.transact(trigger, items)
+    worker = world.register("send").worker_id
+    assert world.do(keeping.upkeep, keeping.Due()).moved == 200
+    assert [run.id for run in world.claim(worker, 500)] == [answer.id for answer in answers[:200]]
+    assert world.upkeep() == 250
+
+
+def test_retention_deletes_finished_runs_and_what_belongs_to_them(world: World) -> None:
+    worker = world.worker("send")
+    old = world.trigger(tags=["t"], idempotency_key="k")
+    run = world.claim_one(worker)
+    world.report(worker, run, "logs", records=[{"at": 1, "level": "info", "logger": "a", "message": "m"}])
+    world.fail(worker, run, 0)
+    world.report(worker, world.run(old), "started")
+    world.succeed(worker, world.run(old))
+    live = world.trigger()
+    world.after(DAY, worker)
+    recent = world.trigger()
+    world.cancel(recent)
+
+    def retain() -> int:
+        return int(world.do(keeping.retain, keeping.Retention("dev", DAY)))
+
+    assert retain() == 0
+    world.clock.advance(1)
+    assert retain() == 1
+    with pytest.raises(RunNotFound):
+        world.run(old)
+    assert {run.id for run in world.page().runs} == {live, recent}
+    assert world.read(lambda tx: tx.all("logs", run_id=old, after=0, limit=10)) == []
+    assert world.read(lambda tx: tx.attempts(old)) == []
+    assert world.triggered(idempotency_key="k").is_cached is False
+
+
+def test_retention_of_one_environment_leaves_the_others_alone(world: World) -> None:
+    run_id = world.trigger("send", "prod")
+    world.clock.advance(DAY)
+    assert world.do(keeping.retain, keeping.Retention("dev", 0)) == 0
+    assert world.run(run_id, "prod").status == "WAITING_FOR_DEPLOY"
+
+
+def test_a_waiting_claim_is_woken_by_a_trigger(store: Store) -> None:
+    async def play() -> None:
+        engine = Engine(store)
+        registered = await engine.register(Registering("dev", "w", "f", [TaskSpec("send", "q")], [], 15_000))
+        claim = asyncio.create_task(engine.claim(registered.worker_id, "dev", 5, 30_000))
+        await asyncio.sleep(0)
+        [made] = await engine.trigger([NewRun(environment_id="dev", task="send")])
+        claimed = await asyncio.wait_for(claim, 10)
+        assert [run.id for run in claimed.runs] == [made.id]
+        wait = asyncio.create_task(engine.finished("dev", [made.id], 30_000))
+        await asyncio.sleep(0)
+        [run] = claimed.runs
+        said = {"kind": "failed", "run": run.id, "lease": run.lease, "error": BUG, "retryDelayMs": None}
+        [answer] = await engine.report(registered.worker_id, "dev", [said])
+        assert answer.status == "ok"
+        ended, pending = await asyncio.wait_for(wait, 10)
+        assert ([run.id for run in ended], pending) == ([made.id], [])
+        await engine.leave(registered.worker_id, "dev")
+
+    asyncio.run(play())
+
+
+def test_a_server_that_stops_answers_those_who_wait(store: Store) -> None:
+    async def play() -> None:
+        engine = Engine(store)
+        [made] = await engine.trigger([NewRun(environment_id="dev", task="send")])
+        wait = asyncio.create_task(engine.finished("dev", [made.id], 60_000))
+        await asyncio.sleep(0)
+        engine.stop_waiting()
+        assert await asyncio.wait_for(wait, 10) == ([], [made.id])
+
+    asyncio.run(play())
+
+
+def test_the_upkeep_of_a_server_queues_what_is_due_until_it_is_stopped(store: Store, clock: Clock) -> None:
+    async def play() -> None:
+        engine = Engine(store)
+        await engine.register(Registering("dev", "w", "f", [TaskSpec("send", "q")], [], 15_000))
+        [made] = await engine.trigger([NewRun(environment_id="dev", task="send", delay=3)])
+        stop = asyncio.Event()
+        keeping = asyncio.create_task(engine.run_upkeep(stop))
+        clock.advance(3_000)
+        async with asyncio.timeout(10):
+            while (await engine.run("dev", made.id)).status != "QUEUED":
+                await asyncio.sleep(0.01)
+        stop.set()
+        await asyncio.wait_for(keeping, 10)
+
+    asyncio.run(play())
+
+
+def test_another_server_is_woken(postgres_url: str) -> None:
+    """Over NOTIFY; without it the claim would be answered by polling, after most of a second."""
+
+    async def play() -> None:
+        stores = [open_store(postgres_url) for _ in range(2)]
+        near, far = (Engine(store) for store in stores)
+        heard: list[set[str]] = []
+        stores[0].on_wake = heard.append
+        registered = await near.register(Registering("dev", "w", "f", [TaskSpec("send", "q")], [], 15_000))
+        async with asyncio.timeout(10):
+            while {"*"} not in heard:  # now it listens
+                await asyncio.sleep(0.01)
+            [made] = await far.trigger([NewRun(environment_id="dev", task="send")])
+            while {"ready:dev"} not in heard:
+                await asyncio.sleep(0.01)
+        claimed = await near.claim(registered.worker_id, "dev", 1)
+        assert [run.id for run in claimed.runs] == [made.id]
+        for store in stores:
+            store.close()
+
+    asyncio.run(play())
