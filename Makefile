@@ -53,5 +53,5 @@ schema: .venv/dev ## write the dumps of the database schema anew
 
 .venv/dev: .venv/core
 	@echo "installing what development needs ..."
-	@$(RUN) -m pip install --quiet --editable '.[postgres]' --group dev
+	@$(RUN) -m pip install --quiet --editable '.[all]' --group dev
 	@touch $@

@@ -84,9 +84,46 @@ def test_dev_says_what_matters_in_at_most_eight_lines(holdfast: Holdfast, start:
     until(lambda: "next" in process.errors.read_text())
     said = process.errors.read_text()
     assert len(said.splitlines()) <= 8
+    assert "tasks   double, fail, hold" in said
     assert "http://localhost:" in said
     assert ".holdfast/secret_key" in said
     assert process.end(signal.SIGINT) == 0
+
+
+def test_dev_shows_what_runs_print_and_log_and_how_they_fail(
+    holdfast: Holdfast, start: Start, tmp_path: Path
+):
+    write(tmp_path)
+    process = start("dev", "jobs.py", "--port", "0", "--json")
+    process.ready()
+    doubled = holdfast("trigger", "double", "21", "--wait").err.strip()
+    failed = holdfast("trigger", "fail", "--wait").err.split()[0]
+    until(lambda: "on purpose" in process.errors.read_text())
+    said = process.errors.read_text()
+    assert f"{doubled} double: printed\n" in said
+    assert f"{doubled} double: INFO jobs: doubling 21\n" in said
+    assert f"{failed} fail: attempt 1 failed: Traceback" in said
+    assert "\n    ValueError: on purpose\n" in said
+
+
+def test_start_does_not_show_what_runs_print(
+    holdfast: Holdfast, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(tmp_path)
+    process = start("start", "jobs.py", "--port", "0", "--json", **KEY)
+    monkeypatch.setenv("HOLDFAST_SECRET_KEY", KEY["HOLDFAST_SECRET_KEY"])
+    url = process.ready()["url"]
+    assert holdfast("trigger", "double", "1", "--wait", "--server", url).lines == ["2"]
+    assert process.end() == 0
+    assert "printed" not in process.errors.read_text()
+
+
+def test_waiting_for_a_task_that_nobody_has_says_so(holdfast: Holdfast, start: Start, tmp_path: Path):
+    write(tmp_path)
+    start("dev", "jobs.py", "--port", "0", "--json").ready()
+    done = holdfast("trigger", "doubel", "1", "--wait", "--timeout", "0")
+    assert done.code == 124
+    assert "no worker has this task yet" in done.err
 
 
 def test_saved_code_is_loaded_and_broken_code_is_survived(holdfast: Holdfast, start: Start, tmp_path: Path):

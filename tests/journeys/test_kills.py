@@ -111,7 +111,7 @@ def kill_all(world: World) -> None:
             child.kill()
         process.popen.kill()
     for process in processes:
-        process.popen.wait()
+        world.kill(process)
     world.start_server()
     world.start_worker()
 

@@ -93,8 +93,7 @@ class World:
 
     def kill(self, process: Process) -> None:
         """SIGKILL, and gone."""
-        process.popen.kill()
-        process.popen.wait()
+        process.end(signal.SIGKILL)
 
     def stop(self) -> None:
         """Ends everything. Raises AssertionError for a process that outlived its parent."""

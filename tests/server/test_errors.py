@@ -32,10 +32,8 @@ async def test_every_route_answers_without_a_key_in_the_one_shape(world: World, 
     error_shape(response)
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if "{" in route[1]])
 async def test_every_route_refuses_names_that_can_not_be_read(world: World, method: str, path: str):
-    if "{" not in path:
-        return
     response = await world.dev.request(method, path.format(task="%00", run="%00", worker="%00"), json={})
     assert response.status_code == 400
     error_shape(response)

@@ -48,6 +48,7 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
         }
     ],
     ("POST", "/api/v1/workers/{worker}/claim"): [{"slots": 5, "waitMs": 1_000}],
+    ("POST", "/api/v1/workers/{worker}/heartbeat"): [{}, {"held": ["run_x"]}],
     ("POST", "/api/v1/workers/{worker}/reports"): [
         {
             "reports": [

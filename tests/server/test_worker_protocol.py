@@ -218,6 +218,28 @@ async def test_a_heartbeat_keeps_the_worker_and_silence_loses_it(world: World):
     assert await worker.say("succeeded", run, output="1") == {"status": "fenced"}
 
 
+async def test_a_heartbeat_that_says_what_is_held_gives_the_rest_back(world: World):
+    worker = await world.worker("echo")
+    known, lost = [await trigger(world.dev) for _ in range(2)]
+    await worker.claim()
+    url = f"/api/v1/workers/{worker.id}/heartbeat"
+    await ok(world.dev.post(url))
+    await ok(world.dev.post(url, json={"held": [known, lost]}))
+    assert [(await read(world.dev, run))["status"] for run in (known, lost)] == ["EXECUTING"] * 2
+    await ok(world.dev.post(url, json={"held": [known]}))
+    assert [(await read(world.dev, run))["status"] for run in (known, lost)] == ["EXECUTING", "QUEUED"]
+    assert [run["id"] for run in await worker.claim()] == [lost]
+
+
+async def test_a_later_claim_ends_the_wait_of_an_earlier_one(world: World):
+    worker = await world.worker("echo")
+    waiting = asyncio.create_task(worker.claim(wait_ms=25_000))
+    await asyncio.wait([waiting], timeout=0.1)
+    assert await worker.claim() == []
+    async with asyncio.timeout(5):
+        assert await waiting == []
+
+
 async def test_a_worker_that_is_unknown_or_of_another_environment_is_the_same_404(world: World):
     worker = await world.worker("echo")
     run = await trigger(world.dev)

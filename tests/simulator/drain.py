@@ -26,9 +26,12 @@ def drain(world: World) -> None:
     world.ending = True
     for worker in world.workers:
         worker.deaths, worker.frozen = 0.0, False
+        worker.declares_limits = False
         worker.draining = world.random.random() < 0.4
         for membership in worker.memberships:
             membership.leaving = membership.leaving or worker.draining
+    while world.network.waiting:  # a change of limits that is still on its way must not undo this
+        world.network.deliver()
     for environment in ENVIRONMENTS:
         world.network.send(
             world.servers[0], set_environment, [{"id": environment, "concurrency_limit": 50, "paused": 0}]

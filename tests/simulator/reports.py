@@ -32,11 +32,18 @@ def check_reports(
         live = run is not None and run.lease == said["lease"] and run.worker_id == item.worker_id
         if not live or run is None:
             again = None if run is None else _first_answer(run, item)
-            if again is None:
+            if again is None or run is None:
                 require(answer.status == "fenced", "I3", f"a stale lease was heard: {what}")
             else:
                 told = (answer.status, answer.lease)
-                require(told == again, "I11", f"the answer was lost, and is not given again: {what}")
+                moved = any(
+                    (other.report["run"], other.report["lease"]) == (run.id, run.lease) for other in items
+                )
+                require(
+                    told == again or (moved and answer.status == "fenced"),
+                    "I11",
+                    f"the answer was lost, and is not given again: {what}",
+                )
             continue
         if said["kind"] in STREAMED:
             fine = answer.status in ("ok", "refused") if run.status in HELD else answer.status == "fenced"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.cli.output import say
 from holdfast.config import Settings
 from holdfast.errors import BadSetting, HoldfastError
+from holdfast.worker.loop import loop_factory
 
 if TYPE_CHECKING:
     from holdfast.worker.supervisor import Supervisor
@@ -84,13 +85,7 @@ class Signals:
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
     """Runs `main` on uvloop where it is installed. An error of a single part is raised as itself."""
-    try:
-        import uvloop
-
-        factory: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
-    except ImportError:
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             runner.run(main)
         except BaseExceptionGroup as group:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -119,13 +119,13 @@ def renew(tx: Tx, items: list[tuple[str, str, int]]) -> list[HoldfastError | Non
     return answers
 
 
-def give_back_unknown(tx: Tx, items: list[tuple[str, Collection[str]]]) -> list[None]:
+def give_back_unknown(tx: Tx, items: list[tuple[str, Sequence[str]]]) -> list[None]:
     """For workers that claim no more, (worker id, ids it holds): what else is theirs returns to the queue.
 
     No worker ever knew of it, so no attempt has begun. What is named and is not theirs stays as it is.
     """
     for worker_id, held in items:
-        unknown = [run_id for run_id in tx.ids("held_by_worker", worker_id=worker_id) if run_id not in held]
+        unknown = set(tx.ids("held_by_worker", worker_id=worker_id)) - set(held)
         before = {
             run.id: run
             for run in (tx.runs("runs_for_update", ids=batch(sorted(unknown))) if unknown else ())

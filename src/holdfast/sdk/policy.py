@@ -69,6 +69,7 @@ class Unanswered:
 
     error: Exception
     sent: bool
+    url: str = "the server"
 
 
 Flow = Generator[Send | Pause, Reply | Unanswered | None, T]
@@ -119,11 +120,10 @@ def error_of(outcome: Reply | Unanswered) -> Exception:
     """What to raise for an answer that is none, or none of success."""
     if isinstance(outcome, Unanswered):
         text = str(outcome.error) or type(outcome.error).__name__
-        error = errors.ServerUnreachable(
-            f"no answer from the server: {text}; is it running, and is HOLDFAST_API_URL right?"
+        # Not chained: the traceback of an HTTP library fills a screen and says no more than its text.
+        return errors.ServerUnreachable(
+            f"no answer from {outcome.url}: {text}; is it running, and is HOLDFAST_API_URL right?"
         )
-        error.__cause__ = outcome.error
-        return error
     try:
         body = json.loads(outcome.body)
     except ValueError:

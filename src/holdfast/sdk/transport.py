@@ -69,7 +69,7 @@ class Connection:
             try:
                 response = client.request(**self._arguments(step))
             except self._failures() as error:
-                outcome = _unanswered(error)
+                outcome = _unanswered(error, self.url)
             else:
                 outcome = Reply(response.status_code, response.headers, response.content)
 
@@ -91,7 +91,7 @@ class Connection:
             try:
                 response = await client.request(**self._arguments(step))
             except self._failures() as error:
-                outcome = _unanswered(error)
+                outcome = _unanswered(error, self.url)
             else:
                 outcome = Reply(response.status_code, response.headers, response.content)
 
@@ -175,7 +175,7 @@ async def _closes_with_loop(
         await client.aclose()
 
 
-def _unanswered(error: Exception) -> Unanswered:
+def _unanswered(error: Exception, url: str) -> Unanswered:
     import httpx2
 
-    return Unanswered(error, not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout))
+    return Unanswered(error, not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout), url)

@@ -190,7 +190,14 @@ def _answer(answer: Answer) -> dict[str, Any]:
 ENDPOINTS = (
     Endpoint("POST", "/api/v1/workers", register, "Register a worker", wire.REGISTRATION),
     Endpoint("POST", "/api/v1/workers/{worker}/claim", claim, "Claim runs and learn of cancels", wire.CLAIM),
-    Endpoint("POST", "/api/v1/workers/{worker}/heartbeat", heartbeat, "Renew a worker's lease", wire.HEARTBEAT),
+    Endpoint(
+        "POST",
+        "/api/v1/workers/{worker}/heartbeat",
+        heartbeat,
+        "Renew a worker's lease",
+        wire.HEARTBEAT,
+        body_optional=True,
+    ),
     Endpoint("POST", "/api/v1/workers/{worker}/reports", report, "Report about claimed runs", wire.REPORTS),
     Endpoint("DELETE", "/api/v1/workers/{worker}", leave, "Give everything back and leave"),
 )

@@ -25,7 +25,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvloop
 from pydantic_core import from_json
 
 from holdfast.model.error import internal_error
@@ -34,6 +33,7 @@ from holdfast.sdk.context import CurrentRun
 from holdfast.sdk.task import Task
 from holdfast.worker import capture, limits, manifest
 from holdfast.worker.attempt import Outcome, as_data, run_attempt
+from holdfast.worker.loop import loop_factory
 from holdfast.worker.pipe import HEADER, MAX_FRAME, Message, Pipe
 from holdfast.worker.session import FLUSH_SECONDS, AttemptSession
 from holdfast.worker.threads import ThreadPool
@@ -196,7 +196,7 @@ def main() -> None:
     if settings["memory_limit"] is not None:
         limits.limit_memory(settings["memory_limit"])
     connection.setblocking(False)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve(connection, settings, found))
 
 

@@ -182,8 +182,9 @@ select value ->> 0, value ->> 1, value ->> 2 from jsonb_array_elements(:tags::js
 -- Who holds idempotency keys. :keys are [environment_id, task, key].
 select k.environment_id, k.task, k.key, k.run_id, k.expires_at, runs.status
   from jsonb_array_elements(:keys::jsonb) as c
-  join idempotency_keys as k
-    on k.environment_id = c.value ->> 0 and k.task = c.value ->> 1 and k.key = c.value ->> 2
+ cross join lateral (
+    select * from idempotency_keys as own
+     where own.environment_id = c.value ->> 0 and own.task = c.value ->> 1 and own.key = c.value ->> 2 limit 1) as k
   join runs on runs.id = k.run_id
 
 -- name: save_keys

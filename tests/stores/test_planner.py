@@ -1,0 +1,125 @@
+"""The statements that run all day use their indexes, however long the history is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clock import Clock
+from engine.world import World
+from holdfast.engine.finish import Reported, report
+from holdfast.engine.trigger import NewRun, trigger
+from holdfast.stores import Store, open_store
+from holdfast.stores.base import Tx
+from holdfast.stores.link import converted
+from holdfast.stores.sql import statements
+
+FINISHED, LIVE = 3_000, 60
+
+# Statement, parameters, and the index that it must use in SQLite and in PostgreSQL.
+HOT: list[tuple[str, dict[str, Any], str]] = [
+    ("lanes", {"environment_id": "dev", "task": "", "queue": "", "concurrency_key": "", "limit": 200}, "runs_ready"),
+    (
+        "ready_runs",
+        {"lanes": '[["send","task/send",""]]', "environment_id": "dev", "version": "1", "limit": 10},
+        "runs_ready",
+    ),
+    ("due_runs", {"now": 1_795_521_600_000, "limit": 500}, "runs_due"),
+    ("next_due", {}, "runs_due"),
+    ("parked_runs", {"limit": 200}, "runs_parked"),
+    ("held", {"environment_id": "dev"}, "runs_held"),
+    ("runs_of_worker", {"worker_id": "w", "limit": 100}, "runs_held"),
+    ("cancelled_of_workers", {"ids": '["w"]'}, "runs_held"),
+    ("finish_runs", {"outcomes": '[["r",1,null]]', "worker_id": "w", "now": 1}, "runs_pkey"),
+    (
+        "start_runs",
+        {"starts": '["r"]', "policies": "[]", "max_attempts": 3, "worker_id": "w", "version": "1", "now": 1},
+        "runs_pkey",
+    ),
+    ("save_runs", {"changes": json.dumps([["r", 1, *[None] * 14]])}, "runs_pkey"),
+    ("runs_for_update", {"ids": '["r"]'}, "runs_pkey"),
+    ("run_states", {"ids": '["r"]'}, "runs_pkey"),
+    ("active_descendants", {"ids": '["r"]'}, "runs_by_parent"),
+    ("keys", {"keys": '[["dev","send","k"]]'}, "idempotency_keys_pkey"),
+    ("lost_workers", {"before": 1, "limit": 10}, "workers_by_lease"),
+    ("logs", {"run_id": "r", "after": 0, "limit": 100}, "logs_by_run"),
+    (
+        "delete_finished",
+        {"environment_id": "dev", "id_before": "run_0", "before": 1, "limit": 500},
+        "runs_by_environment",
+    ),
+]
+LISTS = [
+    ("runs.environment_id = 'dev'", "runs_by_environment"),
+    ("runs.environment_id = 'dev' and runs.task in ('send')", "runs_by_task"),
+    ("runs.environment_id = 'dev' and runs.finished_at is null and runs.status in ('EXECUTING')", "runs_unfinished"),
+    ("runs.environment_id = 'dev' and runs.batch_id = 'b'", "runs_by_batch"),
+    ("runs.environment_id = 'dev' and runs.parent_id = 'p'", "runs_by_parent"),
+]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def seeded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with a long history and little live work, whose planner has looked at it."""
+    import databases
+
+    clock = Clock()
+    folder: Path = tmp_path_factory.mktemp("planner")
+    url = f"sqlite:///{folder}/holdfast.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("migrated_postgres_url")
+        databases.emptied(url)
+    store = open_store(url, clock=clock)
+    world = World(store, clock)
+    worker = world.worker("send")
+    store.transact(trigger, [NewRun(environment_id="dev", task="send", payload="1") for _ in range(FINISHED)])
+    world.read(lambda tx: tx.do("set_environment", id="dev", concurrency_limit=10_000, paused=0))
+    said = [
+        {"kind": "succeeded", "run": run.id, "lease": run.lease, "output": "1"}
+        for run in world.claim(worker, FINISHED)
+    ]
+    store.transact(report, [Reported(worker, "dev", one) for one in said])
+    store.transact(trigger, [NewRun(environment_id="dev", task="send") for _ in range(LIVE)])
+    world.claim(worker, LIVE // 2)
+    store.transact(lambda tx, _: [tx._connection.raw.execute("analyze")], [None])  # type: ignore[attr-defined]  # both dialects keep their connection there
+    yield store
+    store.close()
+
+
+def plan(store: Store, text: str, parameters: dict[str, Any]) -> str:
+    """What the planner would do, as text; in PostgreSQL under the settings that every transaction has."""
+    sqlite = store.dialect == "sqlite"
+
+    def ask(tx: Tx, _: list[None]) -> list[list[tuple[Any, ...]]]:
+        explain = "explain query plan " if sqlite else "explain "
+        return [tx._connection.select(explain + text, parameters)]
+
+    [rows] = store.transact(ask, [None])
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+@pytest.mark.parametrize(("name", "parameters", "index"), HOT, ids=[name for name, _, _ in HOT])
+def test_a_hot_statement_uses_its_index(seeded: Store, name: str, parameters: dict[str, Any], index: str) -> None:
+    found = plan(seeded, statements(seeded.dialect)[name].text, parameters)
+    own = index.replace("runs_pkey", "sqlite_autoindex_runs_1").replace("idempotency_keys_pkey", "PRIMARY KEY")
+    assert (own if seeded.dialect == "sqlite" else index) in found, found
+    if seeded.dialect == "sqlite":
+        assert "SCAN runs\n" not in found + "\n", found
+    else:
+        assert "Seq Scan on runs" not in found, found
+
+
+@pytest.mark.parametrize(("where", "index"), LISTS, ids=[index for _, index in LISTS])
+def test_a_page_uses_an_index(seeded: Store, where: str, index: str) -> None:
+    text = f"select runs.* from runs where {where} and runs.id < 'run_z' order by runs.id desc limit 11"
+    assert index in plan(seeded, text, {}), plan(seeded, text, {})
+
+
+def test_the_shape_of_a_statement_that_is_explained_is_the_one_that_runs() -> None:
+    for name, parameters, _ in HOT:
+        assert statements("postgres")[name].parameters == set(parameters), name
+        assert ":" not in converted(statements("postgres")[name].text).replace("::", "")
