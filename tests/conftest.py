@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import databases
 from clock import Clock
 from holdfast.stores import Store, open_store
+
+# A busy machine is no failure, and nothing is written beside the tests.
+settings.register_profile("holdfast", deadline=None, database=None)
+settings.load_profile("holdfast")
 
 
 @pytest.fixture(scope="session")

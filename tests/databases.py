@@ -14,7 +14,18 @@ from uuid import uuid4
 
 import psycopg
 
-TABLES = ["logs", "run_tags", "idempotency_keys", "attempts", "requests", "runs", "workers", "queues", "tasks", "versions"]
+TABLES = [
+    "logs",
+    "run_tags",
+    "idempotency_keys",
+    "attempts",
+    "requests",
+    "runs",
+    "workers",
+    "queues",
+    "tasks",
+    "versions",
+]
 
 
 @contextmanager

@@ -69,6 +69,9 @@ def run_page(page: Path, folder: Path) -> None:
         program = folder / page.name
         program.write_text(_addressed(_program(page), ready["url"]), encoding="utf-8")
         _run([sys.executable, "-W", "error", str(program)], folder, variables)
+    except AssertionError as error:
+        error.add_note(f"what `holdfast dev` told: {process.errors.read_text()}")
+        raise
     finally:
         assert process.end() == 0, process.errors.read_text()
 

@@ -10,6 +10,7 @@ import pytest
 import holdfast
 from docs.pages import PAGES, ROOT
 from holdfast.model.status import AttemptStatus, RunStatus
+from holdfast.sdk.hooks import KINDS
 from holdfast.server import ENDPOINTS
 
 DOCS = ROOT / "docs"
@@ -45,6 +46,11 @@ def test_every_route_is_in_the_reference():
 def test_every_option_of_a_trigger_is_in_its_guide():
     page = (DOCS / "triggering.md").read_text(encoding="utf-8")
     assert [name for name in holdfast.Options.__annotations__ if f"`{name}`" not in page] == []
+
+
+def test_every_hook_is_in_its_guide():
+    page = (DOCS / "hooks.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"`{kind}(" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

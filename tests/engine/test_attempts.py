@@ -24,7 +24,11 @@ def test_a_success_ends_the_run_with_its_output(world: World) -> None:
     world.clock.advance(5)
     assert world.succeed(worker, run, '{"a":1}').status == "ok"
     after = world.run(run_id)
-    assert (after.status, after.output, after.finished_at) == ("COMPLETED_SUCCESSFULLY", '{"a":1}', world.clock.now)
+    assert (after.status, after.output, after.finished_at) == (
+        "COMPLETED_SUCCESSFULLY",
+        '{"a":1}',
+        world.clock.now,
+    )
     assert (after.worker_id, after.error, world.attempts(run_id)) == (None, None, [(1, "COMPLETED")])
     assert {f"run:{run_id}", "room:dev"} <= world.wakes
 

@@ -135,9 +135,7 @@ def test_a_run_that_is_locked_to_a_version_waits_for_a_worker_of_it(world: World
 
 def test_many_lanes_each_get_their_turn(world: World) -> None:
     worker = world.worker(task("a", queue="q"))
-    items = [
-        NewRun(environment_id="dev", task="a", concurrency_key=f"k{number:03}") for number in range(450)
-    ]
+    items = [NewRun(environment_id="dev", task="a", concurrency_key=f"k{number:03}") for number in range(450)]
     world.store.transact(trigger, items)
     claimed = [run for _ in range(50) for run in world.claim(worker, 25)]
     assert len({run.concurrency_key for run in claimed}) == 450

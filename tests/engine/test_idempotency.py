@@ -61,7 +61,10 @@ def test_a_run_that_failed_gives_its_key_back(world: World, end: str) -> None:
 
 
 def test_a_key_lives_thirty_days_unless_its_trigger_says_otherwise(world: World) -> None:
-    month, hour = world.trigger(idempotency_key="month"), world.trigger(idempotency_key="hour", idempotency_key_ttl="1h")
+    month, hour = (
+        world.trigger(idempotency_key="month"),
+        world.trigger(idempotency_key="hour", idempotency_key_ttl="1h"),
+    )
     world.clock.advance(3_600_000 - 1)
     assert world.trigger(idempotency_key="hour") == hour
     world.clock.advance(1)

@@ -64,7 +64,9 @@ def test_the_first_page_has_nothing_before_it_and_the_last_nothing_after(world: 
 def test_filters_narrow_together_and_their_values_widen(world: World) -> None:
     world.worker("a", "b")
     runs = {
-        (name, tag, test): world.trigger(name, tags=[tag, "all"], is_test=test, machine=f"m-{tag}", queue=f"q-{tag}")
+        (name, tag, test): world.trigger(
+            name, tags=[tag, "all"], is_test=test, machine=f"m-{tag}", queue=f"q-{tag}"
+        )
         for name in ("a", "b")
         for tag in ("x", "y")
         for test in (False, True)

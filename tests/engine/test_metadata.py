@@ -54,7 +54,11 @@ def test_metadata_of_a_stale_attempt_is_fenced(world: World) -> None:
     run_id = world.trigger()
     run = world.claim_one(worker)
     world.succeed(worker, run)
-    for kind, said in (("metadata", {"operations": SET}), ("tags", {"tags": ["t"]}), ("logs", {"records": []})):
+    for kind, said in (
+        ("metadata", {"operations": SET}),
+        ("tags", {"tags": ["t"]}),
+        ("logs", {"records": []}),
+    ):
         assert world.report(worker, run, kind, **said).status == "fenced"
     assert (metadata(world, run_id), world.run(run_id).tags) == ({}, "[]")
 
@@ -72,7 +76,10 @@ def test_metadata_over_its_limit_is_refused_and_the_run_goes_on(world: World) ->
 def test_clients_change_metadata_until_ten_minutes_after_the_end(world: World) -> None:
     worker = world.worker("send")
     run_id = world.trigger()
-    assert world.do(operate.change_metadata, operate.ChangeMetadata("dev", run_id, {"b": 2}, SET)) == {"b": 2, "a": 1}
+    assert world.do(operate.change_metadata, operate.ChangeMetadata("dev", run_id, {"b": 2}, SET)) == {
+        "b": 2,
+        "a": 1,
+    }
     world.succeed(worker, world.claim_one(worker))
     world.clock.advance(600_000)
     assert world.do(operate.change_metadata, operate.ChangeMetadata("dev", run_id, {})) == {}

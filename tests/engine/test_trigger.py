@@ -39,7 +39,9 @@ def test_a_run_keeps_what_its_trigger_said(world: World) -> None:
 
 
 def test_what_a_trigger_does_not_say_its_task_says(world: World) -> None:
-    world.worker(task("send", queue="mail", machine="small-2x", max_duration=90, ttl_ms=HOUR, key="order.tenant"))
+    world.worker(
+        task("send", queue="mail", machine="small-2x", max_duration=90, ttl_ms=HOUR, key="order.tenant")
+    )
     run = world.run(world.trigger(payload='{"order":{"tenant":"acme"}}'))
     assert (run.queue, run.machine, run.max_duration, run.ttl_ms) == ("mail", "small-2x", 90, HOUR)
     assert run.concurrency_key == "acme"
@@ -95,7 +97,12 @@ def test_one_bad_item_does_not_fail_its_neighbours(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("delay", "wait_ms"),
-    [("1h30m", 90 * 60_000), (90, 90_000), ("2026-11-24T13:00:00Z", HOUR), ("2026-11-24T15:00:00+02:00", HOUR)],
+    [
+        ("1h30m", 90 * 60_000),
+        (90, 90_000),
+        ("2026-11-24T13:00:00Z", HOUR),
+        ("2026-11-24T15:00:00+02:00", HOUR),
+    ],
 )
 def test_a_delayed_run_is_queued_when_its_delay_is_over(world: World, delay: object, wait_ms: int) -> None:
     world.worker("send")

@@ -22,7 +22,11 @@ FINISHED, LIVE = 3_000, 60
 
 # Statement, parameters, and the index that it must use in SQLite and in PostgreSQL.
 HOT: list[tuple[str, dict[str, Any], str]] = [
-    ("lanes", {"environment_id": "dev", "task": "", "queue": "", "concurrency_key": "", "limit": 200}, "runs_ready"),
+    (
+        "lanes",
+        {"environment_id": "dev", "task": "", "queue": "", "concurrency_key": "", "limit": 200},
+        "runs_ready",
+    ),
     (
         "ready_runs",
         {"lanes": '[["send","task/send",""]]', "environment_id": "dev", "version": "1", "limit": 10},
@@ -56,7 +60,10 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
 LISTS = [
     ("runs.environment_id = 'dev'", "runs_by_environment"),
     ("runs.environment_id = 'dev' and runs.task in ('send')", "runs_by_task"),
-    ("runs.environment_id = 'dev' and runs.finished_at is null and runs.status in ('EXECUTING')", "runs_unfinished"),
+    (
+        "runs.environment_id = 'dev' and runs.finished_at is null and runs.status in ('EXECUTING')",
+        "runs_unfinished",
+    ),
     ("runs.environment_id = 'dev' and runs.batch_id = 'b'", "runs_by_batch"),
     ("runs.environment_id = 'dev' and runs.parent_id = 'p'", "runs_by_parent"),
 ]
@@ -103,9 +110,13 @@ def plan(store: Store, text: str, parameters: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(("name", "parameters", "index"), HOT, ids=[name for name, _, _ in HOT])
-def test_a_hot_statement_uses_its_index(seeded: Store, name: str, parameters: dict[str, Any], index: str) -> None:
+def test_a_hot_statement_uses_its_index(
+    seeded: Store, name: str, parameters: dict[str, Any], index: str
+) -> None:
     found = plan(seeded, statements(seeded.dialect)[name].text, parameters)
-    own = index.replace("runs_pkey", "sqlite_autoindex_runs_1").replace("idempotency_keys_pkey", "PRIMARY KEY")
+    own = index.replace("runs_pkey", "sqlite_autoindex_runs_1").replace(
+        "idempotency_keys_pkey", "PRIMARY KEY"
+    )
     assert (own if seeded.dialect == "sqlite" else index) in found, found
     if seeded.dialect == "sqlite":
         assert "SCAN runs\n" not in found + "\n", found

@@ -44,7 +44,9 @@ def test_the_dump_of_sqlite_is_current(dumping: ModuleType, tmp_path: Path) -> N
 
 
 def test_the_dump_of_postgres_is_current(dumping: ModuleType, postgres_url: str) -> None:
-    assert dumping.postgres_schema(postgres_url) == (ROOT / "schema.postgres.sql").read_text(), "run: make schema"
+    assert dumping.postgres_schema(postgres_url) == (ROOT / "schema.postgres.sql").read_text(), (
+        "run: make schema"
+    )
 
 
 def test_the_columns_of_runs_stand_in_the_order_of_the_fields(new_url: str) -> None:

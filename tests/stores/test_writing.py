@@ -118,24 +118,45 @@ def test_text_of_every_kind_comes_back_as_it_was(store: Store) -> None:
     from engine.world import World
 
     world = World(store, Clock())
-    for text in ('"', "\\", "{}", "{a,b}", "NULL", "'", "%s", ":name", "a\nb\tc", "ä😀\u2028", '","', "\\u0041", "\x01"):
+    for text in (
+        '"',
+        "\\",
+        "{}",
+        "{a,b}",
+        "NULL",
+        "'",
+        "%s",
+        ":name",
+        "a\nb\tc",
+        "ä😀\u2028",
+        '","',
+        "\\u0041",
+        "\x01",
+    ):
         run = world.run(world.trigger(concurrency_key=text, payload=text, tags=[text], queue="q" + text))
         assert (run.concurrency_key, run.payload, run.queue) == (text, text, "q" + text)
         assert [found.id for found in world.page(tag=[text]).runs] == [run.id]
 
 
-def test_two_servers_that_claim_at_once_never_exceed_a_limit_nor_share_a_run(store_url: str, store: Store) -> None:
+def test_two_servers_that_claim_at_once_never_exceed_a_limit_nor_share_a_run(
+    store_url: str, store: Store
+) -> None:
     async def play() -> tuple[list[str], int]:
         stores = [open_store(store_url) for _ in range(2)]
         engines = [Engine(store) for store in stores]
         queues = [QueueSpec("q", 7, 3)]
         workers = [
-            (await engine.register(Registering("dev", "w", "f", [TaskSpec("send", "q")], queues, 60_000))).worker_id
+            (
+                await engine.register(Registering("dev", "w", "f", [TaskSpec("send", "q")], queues, 60_000))
+            ).worker_id
             for engine in engines
             for _ in range(2)
         ]
         await engines[0].trigger(
-            [NewRun(environment_id="dev", task="send", concurrency_key=f"k{number % 4}") for number in range(40)]
+            [
+                NewRun(environment_id="dev", task="send", concurrency_key=f"k{number % 4}")
+                for number in range(40)
+            ]
         )
         done: list[str] = []
         most = 0

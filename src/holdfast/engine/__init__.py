@@ -111,9 +111,7 @@ class Engine:
     async def register(self, item: Registering) -> Registered:
         return await self._one(claiming.register, item)
 
-    async def renew(
-        self, worker_id: str, environment_id: str, held: Sequence[str] | None = None
-    ) -> None:
+    async def renew(self, worker_id: str, environment_id: str, held: Sequence[str] | None = None) -> None:
         """Keeps a worker alive; with `held` it is all that it holds, and the rest goes back to the queue."""
         await self._one(claiming.renew, (worker_id, environment_id, self.lease_ms))
         if held is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -188,6 +188,14 @@ def new_run(tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run]
         payload=item.payload,
         output=None,
     )
+
+
+def with_defaults(run: Run, spec: TaskSpec) -> Run:
+    """`run` with its task's queue and key, which nobody knew when it was triggered and named none itself."""
+    if run.queue != default_queue(run.task) or run.concurrency_key:
+        return run
+    key = _key_at(run.payload, spec.key) if spec.key is not None else ""
+    return replace(run, queue=spec.queue, concurrency_key=key[: limits.MAX_CONCURRENCY_KEY])
 
 
 def clean_tags(tags: Sequence[str]) -> list[str]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from holdfast.engine.claim import lose_worker
-from holdfast.engine.trigger import load_specs
+from holdfast.engine.trigger import load_specs, with_defaults
 from holdfast.model.ids import base36
 from holdfast.model.run import Run, closed, enqueued, expired, moved
 from holdfast.model.status import RunStatus
+from holdfast.model.task import TaskSpec
 from holdfast.stores.base import Tx
 
 S = RunStatus
@@ -76,10 +77,12 @@ def _pass(tx: Tx, item: Due) -> Passed:
     due = tx.runs("due_runs", now=tx.now, limit=item.limit)
     parked = tx.runs("parked_runs", limit=PARKED_BATCH)
     lost = tx.ids("lost_workers", before=tx.now, limit=10) if item.lose_workers else []
-    registered = _registered(tx, due)
+    specs = _specs(tx, [run for run in due if run.status is S.DELAYED] + parked)
     before = {run.id: run for run in [*due, *parked]}
-    after = {run.id: _due(run, tx.now, (run.environment_id, run.task) in registered) for run in due}
-    after |= {run.id: enqueued(run, tx.now) for run in parked}
+    after = {run.id: _due(run, tx.now, specs.get((run.environment_id, run.task))) for run in due}
+    after |= {
+        run.id: enqueued(with_defaults(run, specs[run.environment_id, run.task]), tx.now) for run in parked
+    }
     saved = tx.save_runs(before, after.values())
     for worker_id in lost:
         lose_worker(tx, worker_id)
@@ -89,11 +92,11 @@ def _pass(tx: Tx, item: Due) -> Passed:
     return Passed(len(saved) + len(lost), more, _next_due(tx, item.lose_workers))
 
 
-def _due(run: Run, now: int, registered: bool) -> Run:
-    """What becomes of a run whose time has come."""
+def _due(run: Run, now: int, spec: TaskSpec | None) -> Run:
+    """What becomes of a run whose time has come; `spec` is that of its task, if it is registered."""
     match run.status:
-        case S.DELAYED if registered:
-            return enqueued(run, now)
+        case S.DELAYED if spec is not None:
+            return enqueued(with_defaults(run, spec), now)
         case S.DELAYED:
             return moved(run, S.WAITING_FOR_DEPLOY, now, due_at=None)
         case S.QUEUED:
@@ -109,12 +112,15 @@ def _due(run: Run, now: int, registered: bool) -> Run:
             return replace(run, lease=run.lease + 1, due_at=None)
 
 
-def _registered(tx: Tx, runs: list[Run]) -> set[tuple[str, str]]:
+def _specs(tx: Tx, runs: list[Run]) -> dict[tuple[str, str], TaskSpec]:
     tasks: dict[str, set[str]] = {}
     for run in runs:
-        if run.status is S.DELAYED:
-            tasks.setdefault(run.environment_id, set()).add(run.task)
-    return {(env, task) for env, names in tasks.items() for task in load_specs(tx, env, names)}
+        tasks.setdefault(run.environment_id, set()).add(run.task)
+    return {
+        (environment, task): spec
+        for environment, names in tasks.items()
+        for task, spec in load_specs(tx, environment, names).items()
+    }
 
 
 def _next_due(tx: Tx, lose_workers: bool) -> int | None:

@@ -30,7 +30,34 @@ T = TypeVar("T")
 RUN_COLUMNS = tuple(field.name for field in fields(Run))
 _STATUSES = {str(status): status for status in RunStatus}
 _STATUS, _ALONE, _IS_TEST = (RUN_COLUMNS.index(name) for name in ("status", "alone", "is_test"))
-NEW = ["id", "environment_id", "status", "task", "version_lock", "queue", "concurrency_key", "priority", "score", "max_attempts", "max_duration", "machine", "ttl_ms", "due_at", "delayed_until", "created_at", "idempotency_key", "parent_id", "root_id", "depth", "batch_id", "replay_of", "tags", "metadata", "payload", "is_test"]
+NEW = [
+    "id",
+    "environment_id",
+    "status",
+    "task",
+    "version_lock",
+    "queue",
+    "concurrency_key",
+    "priority",
+    "score",
+    "max_attempts",
+    "max_duration",
+    "machine",
+    "ttl_ms",
+    "due_at",
+    "delayed_until",
+    "created_at",
+    "idempotency_key",
+    "parent_id",
+    "root_id",
+    "depth",
+    "batch_id",
+    "replay_of",
+    "tags",
+    "metadata",
+    "payload",
+    "is_test",
+]
 _new_columns = attrgetter(*NEW[:-1])
 SAVED = [
     "status",
@@ -47,6 +74,8 @@ SAVED = [
     "attempt_started_at",
     "error",
     "output",
+    "queue",
+    "concurrency_key",
 ]
 
 

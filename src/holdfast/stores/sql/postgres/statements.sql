@@ -67,7 +67,8 @@ select runs.* from tree join runs on runs.id = tree.id
 
 -- name: save_runs
 -- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
--- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output].
+-- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output, queue,
+-- concurrency_key].
 -- A run whose lease has moved on stays as it is and is missing from the result.
 with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0)
 update runs
@@ -75,7 +76,7 @@ update runs
        losses = (c.v ->> 6)::bigint, alone = (c.v ->> 7)::boolean::int, worker_id = c.v ->> 8,
        due_at = (c.v ->> 9)::bigint, delayed_until = (c.v ->> 10)::bigint, updated_at = (c.v ->> 11)::bigint,
        finished_at = (c.v ->> 12)::bigint, attempt_started_at = (c.v ->> 13)::bigint, error = c.v ->> 14,
-       output = c.v ->> 15
+       output = c.v ->> 15, queue = c.v ->> 16, concurrency_key = c.v ->> 17
   from c
  where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint
 returning runs.id

@@ -55,14 +55,15 @@ select runs.* from tree join runs on runs.id = tree.id
 
 -- name: save_runs
 -- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
--- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output].
+-- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output, queue,
+-- concurrency_key].
 -- A run whose lease has moved on stays as it is and is missing from the result.
 with c as materialized (select value as v from json_each(:changes))
 update runs
    set status = c.v ->> 2, lease = c.v ->> 3, score = c.v ->> 4, attempt = c.v ->> 5, losses = c.v ->> 6,
        alone = c.v ->> 7, worker_id = c.v ->> 8, due_at = c.v ->> 9, delayed_until = c.v ->> 10,
        updated_at = c.v ->> 11, finished_at = c.v ->> 12, attempt_started_at = c.v ->> 13, error = c.v ->> 14,
-       output = c.v ->> 15
+       output = c.v ->> 15, queue = c.v ->> 16, concurrency_key = c.v ->> 17
   from c
  where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1
 returning runs.id
