@@ -25,18 +25,36 @@ ERRORS = {
     "STRING_ERROR": ["type", "raw"],
     "INTERNAL_ERROR": ["type", "code", "message"],
 }
-ATTEMPTED = {"EXECUTING", "COMPLETED_SUCCESSFULLY", "COMPLETED_WITH_ERRORS", "CRASHED", "FAILED_TO_RUN", "TIMED_OUT"}
+ATTEMPTED = {
+    "EXECUTING",
+    "COMPLETED_SUCCESSFULLY",
+    "COMPLETED_WITH_ERRORS",
+    "CRASHED",
+    "FAILED_TO_RUN",
+    "TIMED_OUT",
+}
 FINAL = {*ATTEMPTED, "CANCELLED", "EXPIRED"} - {"EXECUTING"}
 
 
 def check(run: dict[str, Any]) -> None:
     """Raises AssertionError where `run`, as it was answered, is not in the structure of its status."""
     succeeded = run["status"] == "COMPLETED_SUCCESSFULLY"
-    keys = [*LISTED[:9], "payload", *(["output"] if succeeded else []), *LISTED[9:], "relatedRuns", "attempts"]
+    keys = [
+        *LISTED[:9],
+        "payload",
+        *(["output"] if succeeded else []),
+        *LISTED[9:],
+        "relatedRuns",
+        "attempts",
+    ]
     assert list(run) == keys
     _check_common(run)
     assert list(run["relatedRuns"]) == ["root", "parent", "children"]
-    for relative in [run["relatedRuns"]["root"], run["relatedRuns"]["parent"], *run["relatedRuns"]["children"]]:
+    for relative in [
+        run["relatedRuns"]["root"],
+        run["relatedRuns"]["parent"],
+        *run["relatedRuns"]["children"],
+    ]:
         if relative is not None:
             assert list(relative) == LISTED
             _check_common(relative)
@@ -57,7 +75,9 @@ def _check_common(run: dict[str, Any]) -> None:
         assert MOMENT.fullmatch(run[name])
     for name in ("startedAt", "finishedAt"):
         assert run[name] is None or MOMENT.fullmatch(run[name])
-    assert run["createdAt"] <= (run["startedAt"] or run["updatedAt"]) <= (run["finishedAt"] or run["updatedAt"])
+    assert (
+        run["createdAt"] <= (run["startedAt"] or run["updatedAt"]) <= (run["finishedAt"] or run["updatedAt"])
+    )
     if run["status"] not in FINAL:
         assert run["finishedAt"] is None
     elif run["status"] != "CANCELLED":  # a cancelled run whose process still lives has not finished

@@ -219,12 +219,22 @@ class Odd(BaseException):
 @task(retry=1)
 async def raise_base(kind: str) -> None:
     note("raise_base")
-    errors = {"odd": Odd("odd"), "interrupt": KeyboardInterrupt(), "exit": SystemExit(3), "close": GeneratorExit()}
+    errors = {
+        "odd": Odd("odd"),
+        "interrupt": KeyboardInterrupt(),
+        "exit": SystemExit(3),
+        "close": GeneratorExit(),
+    }
     raise errors[kind]
 
 
 @task(retry=1)
 def raise_base_sync(kind: str) -> None:
     note("raise_base_sync")
-    errors = {"odd": Odd("odd"), "interrupt": KeyboardInterrupt(), "exit": SystemExit(3), "stop": StopIteration()}
+    errors = {
+        "odd": Odd("odd"),
+        "interrupt": KeyboardInterrupt(),
+        "exit": SystemExit(3),
+        "stop": StopIteration(),
+    }
     raise errors[kind]

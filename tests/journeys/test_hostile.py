@@ -38,7 +38,9 @@ def world(shared: World) -> World:
 def test_a_module_that_does_not_import_is_named_and_the_others_run(world: World, tmp_path: Path):
     folder = tmp_path / "shop"
     folder.mkdir()
-    (folder / "good.py").write_text("from holdfast import task\n\n@task\nasync def good() -> str:\n    return 'ok'\n")
+    (folder / "good.py").write_text(
+        "from holdfast import task\n\n@task\nasync def good() -> str:\n    return 'ok'\n"
+    )
     (folder / "bad.py").write_text("import no_such_module\n")
     worker = world.start_worker(str(folder), executors=1)
     assert world.reaches(world.trigger("good"), "COMPLETED_SUCCESSFULLY")["output"] == "ok"
@@ -147,7 +149,9 @@ def test_a_task_that_prints_megabytes_does_not_hurt_its_worker(world: World):
     assert world.workers[0].popen.poll() is None
 
 
-def test_a_drained_worker_waits_for_short_runs_and_hands_long_ones_back_uncounted(lonely: World, tmp_path: Path):
+def test_a_drained_worker_waits_for_short_runs_and_hands_long_ones_back_uncounted(
+    lonely: World, tmp_path: Path
+):
     lonely.start_server()
     worker = lonely.start_worker(executors=1, HOLDFAST_DRAIN="2")
     short, long = lonely.trigger("nap", 1.0), lonely.trigger("wait-until", str(tmp_path / "go"))
@@ -170,7 +174,7 @@ def test_a_drained_worker_waits_for_short_runs_and_hands_long_ones_back_uncounte
 def test_a_second_signal_does_not_wait_for_anything(lonely: World, tmp_path: Path):
     lonely.start_server()
     worker = lonely.start_worker(executors=1, HOLDFAST_DRAIN="10m")
-    long = lonely.trigger("ignore-cancellation")
+    long = lonely.trigger("ignore-cancellation", maxAttempts=2)
     lonely.begun(long)
     worker.popen.send_signal(signal.SIGTERM)
     until(lambda: "once more stops at once" in worker.errors.read_text(), "it drains")

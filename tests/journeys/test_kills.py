@@ -151,7 +151,9 @@ def check_all(world: World, numbers: dict[str, int]) -> None:
     page: dict[str, str] = {}
     while True:
         answer = world.call("GET", "/api/v1/runs", params={"page[size]": "100", **page})
-        listed += [(item["id"], item["status"]) for item in answer["data"] if item["taskIdentifier"] != "double"]
+        listed += [
+            (item["id"], item["status"]) for item in answer["data"] if item["taskIdentifier"] != "double"
+        ]
         if "next" not in answer["pagination"]:
             break
         page = {"page[after]": answer["pagination"]["next"]}
@@ -179,7 +181,9 @@ def test_two_thousand_runs_on_sqlite_survive_every_kill(on_sqlite: World):
     survive(on_sqlite, kill_worker, kill_executor, kill_server, kill_all)
 
 
-def test_two_thousand_runs_on_postgres_survive_every_kill_and_two_restarts(on_postgres: World, cluster: Cluster):
+def test_two_thousand_runs_on_postgres_survive_every_kill_and_two_restarts(
+    on_postgres: World, cluster: Cluster
+):
     def restart_in_order(_: World) -> None:
         cluster.restart("fast")
 

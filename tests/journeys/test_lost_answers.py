@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from journeys.proxy import Proxy
 from journeys.structure import check
-from journeys.world import World
+from journeys.world import World, until
 
 
 @pytest.fixture
@@ -46,7 +48,9 @@ def claim(world: World, worker: str, slots: int = 10, wait_ms: int = 0) -> list[
 
 def report(world: World, worker: str, run: dict[str, Any], kind: str, **more: Any) -> dict[str, Any]:
     said = {"kind": kind, "run": run["id"], "lease": run["lease"], **more}
-    answer: dict[str, Any] = world.call("POST", f"/api/v1/workers/{worker}/reports", {"reports": [said]})["answers"][0]
+    answer: dict[str, Any] = world.call("POST", f"/api/v1/workers/{worker}/reports", {"reports": [said]})[
+        "answers"
+    ][0]
     return answer
 
 
@@ -123,6 +127,26 @@ def test_a_claim_ends_the_wait_of_an_earlier_one_whose_caller_is_gone(lonely: Wo
     assert report(lonely, worker, run, "succeeded", output="1")["status"] == "ok"
 
 
+def test_a_server_that_stops_answers_the_claims_that_wait_and_ends_at_once(lonely: World):
+    server = lonely.start_server()
+    worker = register(lonely, "job")
+    found: list[list[dict[str, Any]]] = []
+    waiting = threading.Thread(target=lambda: found.append(claim(lonely, worker, wait_ms=20_000)))
+    waiting.start()
+    asked = time.monotonic()
+    process = psutil.Process(server.popen.pid)
+
+    def second_connection() -> bool:
+        assert lonely.client.get("/readyz").status_code == 200
+        return sum(one.status == psutil.CONN_ESTABLISHED for one in process.net_connections("tcp")) > 1
+
+    until(second_connection, "the claim waits on a connection of its own")
+    assert server.end() == 0
+    assert time.monotonic() - asked < 2
+    waiting.join(1)
+    assert found == [[]]
+
+
 @pytest.mark.parametrize("started", [True, False])
 def test_a_run_between_two_attempts_may_be_handed_back(lonely: World, started: bool):
     lonely.start_server()
@@ -132,7 +156,9 @@ def test_a_run_between_two_attempts_may_be_handed_back(lonely: World, started: b
     error = {"type": "STRING_ERROR", "raw": "no"}
     retry = report(lonely, worker, run, "failed", error=error, retryDelayMs=1_000)
     assert retry == {"status": "retry", "lease": run["lease"] + 1, "attempt": 2, "delayMs": 1_000}
-    assert report(lonely, worker, {**run, "lease": retry["lease"]}, "released", started=started) == {"status": "ok"}
+    assert report(lonely, worker, {**run, "lease": retry["lease"]}, "released", started=started) == {
+        "status": "ok"
+    }
     between = lonely.run(run_id)
     check(between)
     assert between["status"] == "REATTEMPTING"

@@ -47,7 +47,9 @@ def insist(world: World, number: int) -> tuple[str, list[int]]:
     return until(sent, f"trigger {number} is answered", 40), statuses
 
 
-@pytest.mark.parametrize("held_seconds", [2.0, 12.0])  # below and above the time that a writer waits for the lock
+@pytest.mark.parametrize(
+    "held_seconds", [2.0, 12.0]
+)  # below and above the time that a writer waits for the lock
 def test_a_database_that_another_process_locks_loses_no_trigger(on_sqlite: World, held_seconds: float):
     on_sqlite.start_server()
     path = on_sqlite.url.removeprefix("sqlite:///")
@@ -146,7 +148,9 @@ def test_a_server_that_starts_while_postgres_is_down_says_so(on_postgres: World,
     on_postgres.start_server()
 
 
-def test_a_server_answers_503_while_postgres_is_down_and_goes_on_afterwards(on_postgres: World, cluster: Cluster):
+def test_a_server_answers_503_while_postgres_is_down_and_goes_on_afterwards(
+    on_postgres: World, cluster: Cluster
+):
     on_postgres.start_server()
     on_postgres.start_worker(executors=1)
     before, _ = insist(on_postgres, 1)
@@ -165,7 +169,9 @@ def test_a_server_answers_503_while_postgres_is_down_and_goes_on_afterwards(on_p
 
 
 def test_a_worker_that_starts_before_its_server_waits_for_it(on_sqlite: World):
-    worker = on_sqlite.launch("worker", "--executors", "1", "--json", str(Path(__file__).with_name("tasks.py")))
+    worker = on_sqlite.launch(
+        "worker", "--executors", "1", "--json", str(Path(__file__).with_name("tasks.py"))
+    )
     on_sqlite.workers.append(worker)
     with pytest.raises(httpx2.ConnectError):
         on_sqlite.client.get("/livez")

@@ -110,6 +110,7 @@ def test_a_closed_store_says_so(store_url: str) -> None:
         assert len(await asyncio.gather(*calls)) == 5
         with pytest.raises(StoreUnavailable):
             await store.write(pause, ["late"])
+        await asyncio.to_thread(store.close)  # again
 
     asyncio.run(play())
 

@@ -135,7 +135,8 @@ async def serve(
     with contextlib.closing(sock), contextlib.closing(open_store(settings.database_url)) as store:
         retention_ms = round(settings.retention.total_seconds() * 1_000) or None
         lease_ms = round(settings.lease.total_seconds() * 1_000)
-        app = create_app(Engine(store, lease_ms=lease_ms, retention_ms=retention_ms), keys)
+        engine = Engine(store, lease_ms=lease_ms, retention_ms=retention_ms)
+        app = create_app(engine, keys)
         web = web_server(app, settings)
         with Signals().taken() as signals:
             async with asyncio.TaskGroup() as group:
@@ -161,6 +162,7 @@ async def serve(
                         if watching is not None:
                             watching.cancel()
                 finally:
+                    engine.stop_waiting()
                     web.should_exit = True
 
 

@@ -172,15 +172,15 @@ def claim(tx: Tx, items: list[Claim]) -> list[Claimed | HoldfastError]:
 
 def leave(tx: Tx, items: list[tuple[str, str]]) -> list[HoldfastError | None]:
     """Workers that shut down: what they still hold returns to the queue, and they are forgotten."""
-    answers: list[HoldfastError | None] = []
-    for worker_id, environment_id in items:
+    answers: list[HoldfastError | None] = [None] * len(items)
+    for index in sorted(range(len(items)), key=lambda index: items[index][0]):
+        worker_id, environment_id = items[index]
         row = tx.one("worker", id=worker_id)
         if row is None or row["environment_id"] != environment_id:
-            answers.append(WorkerNotFound(worker_id))
+            answers[index] = WorkerNotFound(worker_id)
             continue
         _give_back(tx, worker_id, lost=False)
         tx.do("remove_worker", id=worker_id)
-        answers.append(None)
     return answers
 
 

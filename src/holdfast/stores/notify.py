@@ -58,6 +58,8 @@ class Notifier:
         self._something.set()
 
     def close(self) -> None:
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._something.set()
         self._bell.send(b"x")

@@ -131,6 +131,9 @@ class PostgresStore(Store):
 
 def apply(connection: PostgresConnection, now: int, name: str, text: str) -> bool:
     """Applies a migration unless that was done; says which. One process at a time does."""
+    connection.raw.execute(
+        "set local statement_timeout = 0; set local lock_timeout = 0"
+    )  # an index takes its time
     connection.raw.execute("select pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
     connection.raw.execute(CREATE_MIGRATIONS)
     applied = applied_migrations(connection)

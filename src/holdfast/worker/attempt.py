@@ -172,6 +172,8 @@ class _Attempt:
             raise
 
     async def _failed(self, error: BaseException) -> Outcome:
+        if isinstance(error.__cause__, StopIteration) and str(error) == "coroutine raised StopIteration":
+            error = error.__cause__  # what user code raised: coroutines can not let it pass
         delay = self._retry_delay_ms(error)
         recorded = as_data(error)
         if not may_be_retried(recorded):

@@ -120,7 +120,8 @@ select ready.id, ready.score, ready.queue, ready.concurrency_key
 -- name: start_runs
 -- Begins an attempt of each run. :starts are run ids. :policies are [task, max_attempts, max_duration] for runs that
 -- were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
--- still queued; none when the worker is gone by now.
+-- still queued; none when the worker is gone by now. A claim that waited for a lock may have begun before its runs were
+-- created: none starts before that.
 with c as materialized (select value as id from jsonb_array_elements_text(:starts::jsonb) order by value),
      p as materialized (select value ->> 0 as task, (value ->> 1)::bigint as attempts, (value ->> 2)::bigint as duration
                           from jsonb_array_elements(:policies::jsonb)),
@@ -130,7 +131,8 @@ update runs
        attempt = runs.attempt + 1, starts = runs.starts + 1, due_at = null,
        max_attempts = coalesce(runs.max_attempts, (select p.attempts from p where p.task = runs.task), :max_attempts),
        max_duration = coalesce(runs.max_duration, (select p.duration from p where p.task = runs.task)),
-       updated_at = :now, attempt_started_at = :now, started_at = coalesce(runs.started_at, :now)
+       updated_at = greatest(:now, runs.created_at), attempt_started_at = greatest(:now, runs.created_at),
+       started_at = coalesce(runs.started_at, greatest(:now, runs.created_at))
   from c cross join w
  where runs.id = c.id and runs.status is not distinct from 'QUEUED'
 returning runs.*

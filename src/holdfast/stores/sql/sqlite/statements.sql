@@ -125,7 +125,8 @@ update runs
        attempt = runs.attempt + 1, starts = runs.starts + 1, due_at = null,
        max_attempts = coalesce(runs.max_attempts, (select p.attempts from p where p.task = runs.task), :max_attempts),
        max_duration = coalesce(runs.max_duration, (select p.duration from p where p.task = runs.task)),
-       updated_at = :now, attempt_started_at = :now, started_at = coalesce(runs.started_at, :now)
+       updated_at = max(:now, runs.created_at), attempt_started_at = max(:now, runs.created_at),
+       started_at = coalesce(runs.started_at, max(:now, runs.created_at))
   from c
  where runs.id = c.id and runs.status = 'QUEUED'
 returning *
