@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from engine.world import World, task
+from engine.world import LEASE_MS, World, task
+from holdfast.engine import Engine
 from holdfast.engine.trigger import NewRun, trigger
+from holdfast.engine.upkeep import Due, upkeep
 from holdfast.errors import WorkerNotFound
 from holdfast.model.task import QueueSpec
+from holdfast.stores import open_store
 
 
 def test_runs_are_claimed_in_order_of_age(world: World) -> None:
@@ -171,3 +176,34 @@ def test_a_worker_that_is_gone_can_not_claim(world: World) -> None:
     world.leave(worker)
     with pytest.raises(WorkerNotFound):
         world.claim(worker)
+
+
+def test_a_worker_that_leaves_or_is_lost_while_it_claims_leaves_nothing_behind(
+    store_url: str, world: World
+) -> None:
+    async def race(engines: list[Engine], number: int) -> None:
+        near, far = engines
+        worker = world.register("send").worker_id
+        await near.trigger([NewRun(environment_id="dev", task="send") for _ in range(3)])
+        claims = [near.claim(worker, "dev", 2) for _ in range(2)]
+        if number % 2:
+            gone = far.leave(worker, "dev")
+        else:
+            world.clock.advance(LEASE_MS + 1)
+            gone = far.store.write(upkeep, [Due()])
+        answers = await asyncio.gather(*claims, gone, return_exceptions=True)
+        assert all(
+            not isinstance(answer, Exception) or isinstance(answer, WorkerNotFound) for answer in answers
+        )
+
+    async def play() -> None:
+        stores = [open_store(store_url, clock=world.clock) for _ in range(2)]
+        engines = [Engine(store) for store in stores]
+        for number in range(30):
+            await race(engines, number)
+            world.upkeep()
+            assert world.read(lambda tx: tx.all("stuck_runs")) == []
+        for store in stores:
+            store.close()
+
+    asyncio.run(play())
