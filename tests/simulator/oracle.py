@@ -72,6 +72,13 @@ CAUSES = {  # which use cases may make a move
 } | {(status, S.CANCELLED): {"cancel"} for status in S if S.CANCELLED in MOVES[status]}
 
 
+def _learns(old: Run, run: Run, column: str) -> bool:
+    """A run of a task nobody knew, which named no queue, takes the task's own when it enters the queue."""
+    unknown = old.queue == f"task/{old.task}" and not old.concurrency_key
+    enters = old.status in (S.DELAYED, S.WAITING_FOR_DEPLOY) and run.status is S.QUEUED
+    return column in ("queue", "concurrency_key") and unknown and enters
+
+
 class Violation(AssertionError):
     """An invariant does not hold. Begins with its number."""
 
@@ -212,7 +219,8 @@ class Oracle:
     def _changed(self, name: str, now: int, old: Run, run: Run, before: Snapshot, after: Snapshot) -> None:
         where = f"{run.id} ({old.status} -> {run.status} by {name})"
         for column in FIXED:
-            require(getattr(old, column) == getattr(run, column), "I18", f"{where}: {column} changed")
+            kept = getattr(old, column) == getattr(run, column)
+            require(kept or _learns(old, run, column), "I18", f"{where}: {column} changed")
         require(run.lease >= old.lease, "I3", f"{where}: lease went back")
         if (old.status, old.worker_id, old.attempt) != (run.status, run.worker_id, run.attempt):
             require(run.lease > old.lease, "I3", f"{where}: moved under an old lease")
