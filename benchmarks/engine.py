@@ -85,7 +85,9 @@ async def fill(engine: Engine, worker_id: str, count: int) -> None:
 def disk_bytes(store: Store) -> int:
     if store.url.startswith("sqlite"):
         path = Path(store.url.removeprefix("sqlite:///"))
-        return sum(os.stat(file).st_size for file in path.parent.glob(path.name + "*") if ".bare" not in file.name)
+        return sum(
+            os.stat(file).st_size for file in path.parent.glob(path.name + "*") if ".bare" not in file.name
+        )
     import psycopg
 
     with psycopg.connect(store.url) as database:

@@ -28,7 +28,7 @@ class Limit:
         return 1 / (1 / self.claim + 1 / self.finish)
 
 
-TABLE = """create table bare (id integer primary key, status text not null, score bigint not null,
+TABLE = """create table bare (id text primary key, status text not null, score bigint not null,
            worker text, payload text, output text, started_at bigint, finished_at bigint)"""
 INDEX = "create index bare_ready on bare (score, id) where status = 'QUEUED'"
 
@@ -48,7 +48,7 @@ def _sqlite(path: str) -> Limit:
         database.execute("begin immediate")
         database.executemany(
             "insert into bare (id, status, score, payload) values (?, 'QUEUED', ?, '{}')",
-            [(number, number) for number in range(first, first + BATCH)],
+            [(name(number), number) for number in range(first, first + BATCH)],
         )
         database.execute("commit")
 
@@ -65,7 +65,7 @@ def _sqlite(path: str) -> Limit:
         database.execute("begin immediate")
         database.executemany(
             "update bare set status = 'DONE', worker = null, output = '{}', finished_at = 2 where id = ?",
-            [(number,) for number in range(first, first + BATCH)],
+            [(name(number),) for number in range(first, first + BATCH)],
         )
         database.execute("commit")
 
@@ -85,8 +85,9 @@ def _postgres(url: str) -> Limit:
         def insert(first: int) -> None:
             numbers = list(range(first, first + BATCH))
             database.execute(
-                "insert into bare (id, status, score, payload) select n, 'QUEUED', n, '{}' from unnest(%s::int[]) n",
-                (numbers,),
+                "insert into bare (id, status, score, payload) select i, 'QUEUED', n, '{}' "
+                "from unnest(%s::text[], %s::int[]) as new (i, n)",
+                ([name(number) for number in numbers], numbers),
             )
 
         def claim(_: int) -> None:
@@ -99,13 +100,18 @@ def _postgres(url: str) -> Limit:
         def finish(first: int) -> None:
             database.execute(
                 "update bare set status = 'DONE', worker = null, output = '{}', finished_at = 2 "
-                "from jsonb_array_elements(%s::jsonb) as c where id = (c ->> 0)::int",
-                (json.dumps([[number] for number in range(first, first + BATCH)]),),
+                "from jsonb_array_elements(%s::jsonb) as c where id = c ->> 0",
+                (json.dumps([[name(number)] for number in range(first, first + BATCH)]),),
             )
 
         limit = Limit(_rate(insert), _rate(claim), _rate(finish))
         database.execute("drop table bare")
     return limit
+
+
+def name(number: int) -> str:
+    """An id like those of runs."""
+    return f"run_0mwu2ypjp0000{number:012x}"
 
 
 def _rate(step: object) -> float:

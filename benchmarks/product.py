@@ -44,7 +44,7 @@ class Product:
             "HOLDFAST_API_URL": self.address,
             "HOLDFAST_DATABASE_URL": url,
         }
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop
         self._processes: list[subprocess.Popen[bytes]] = []
         self.server = self._start("server", "--port", str(self.port))
         self.worker: psutil.Process | None = None
@@ -83,7 +83,9 @@ class Product:
         """Triggers `count` no-op runs by batches of 1,000; runs a second."""
         begun = time.perf_counter()
         for first in range(0, count, 1_000):
-            items = [{"task": "noop", "payload": number} for number in range(first, min(count, first + 1_000))]
+            items = [
+                {"task": "noop", "payload": number} for number in range(first, min(count, first + 1_000))
+            ]
             self.client.post("/api/v1/tasks/batch", json={"items": items}).raise_for_status()
         return count / (time.perf_counter() - begun)
 
@@ -117,7 +119,10 @@ class Product:
 
     def _start(self, *arguments: str) -> psutil.Process:
         process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast", *arguments], env=self._environ, stdout=self._log, stderr=self._log
+            [sys.executable, "-m", "holdfast", *arguments],
+            env=self._environ,
+            stdout=self._log,
+            stderr=self._log,
         )
         self._processes.append(process)
         return psutil.Process(process.pid)

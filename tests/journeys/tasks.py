@@ -28,11 +28,6 @@ def note(name: str) -> None:
         os.close(descriptor)
 
 
-def wait_for(file: str) -> None:
-    while not Path(file).exists():
-        time.sleep(0.02)
-
-
 @task
 async def double(number: int) -> int:
     note("double")

@@ -91,7 +91,7 @@ def kill_worker(world: World) -> None:
 
 
 def kill_executor(world: World) -> None:
-    executor = max(world.executors(world.workers[-1]), key=lambda process: process.create_time() * -1)
+    executor = min(world.executors(world.workers[-1]), key=lambda process: process.create_time())
     executor.kill()
     executor.wait(5)
 
