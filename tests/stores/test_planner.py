@@ -59,7 +59,7 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
 ]
 LISTS = [
     ("runs.environment_id = 'dev'", "runs_by_environment"),
-    ("runs.environment_id = 'dev' and runs.task in ('send')", "runs_by_task"),
+    ("runs.environment_id = 'dev' and runs.task in ('rare')", "runs_by_task"),
     (
         "runs.environment_id = 'dev' and runs.finished_at is null and runs.status in ('EXECUTING')",
         "runs_unfinished",

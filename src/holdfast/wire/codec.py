@@ -15,7 +15,9 @@ import pydantic_core
 from holdfast.errors import InvalidRequest, PayloadTooLarge
 from holdfast.model.limits import MAX_DEPTH, MAX_INTEGER_DIGITS
 
-HUGE_FLOAT = re.compile(rb"[0-9][eE]\+?[0-9]{3,}(?![0-9a-z])|[0-9]{309}")  # only these can turn into an infinity
+HUGE_FLOAT = re.compile(
+    rb"[0-9][eE]\+?[0-9]{3,}(?![0-9a-z])|[0-9]{309}"
+)  # only these can turn into an infinity
 LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MAX_INTEGER_DIGITS + 1))
 
 

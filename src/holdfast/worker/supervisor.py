@@ -287,11 +287,7 @@ class Supervisor:
             if self.membership is not None and self.free_places(self.membership):
                 self.membership.freed.set()  # also after an executor became ready, or answers again
             for membership in list(self._lives):
-                if (
-                    membership.leaving
-                    and not self._custody.runs_of(membership)
-                    and not membership.deleting
-                ):
+                if membership.leaving and not self._custody.runs_of(membership) and not membership.deleting:
                     membership.deleting = True
                     self._group.create_task(self._leave(membership))
 
