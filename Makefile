@@ -20,7 +20,7 @@ test: check ## everything that must hold: check, then every test
 
 check: .venv/dev ## format, lint, types, import map
 	$(RUN) -m ruff format --check --quiet .
-	$(RUN) -m ruff check --quiet .
+	$(RUN) -m ruff check --quiet --no-cache .
 	$(RUN) -m mypy
 	$(RUN) -m pyright --pythonpath $(RUN) tests/sdk/typing_checks.py
 

@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from holdfast.sdk.task import task
-
 from holdfast.sdk.context import current_run
+from holdfast.sdk.task import task
 
 
 @task
