@@ -247,3 +247,18 @@ def memory(url: str, queued: int = 10_000) -> tuple[float, float, float]:
             ]
             running.client.post("/api/v1/tasks/batch", json={"items": items}).raise_for_status()
         return rest, executors, memory_mb(running.server) - before
+
+
+def growth(url: str, count: int = 200_000) -> tuple[float, float]:
+    """MB of server and supervisor after a tenth of `count` runs, and after all of them."""
+    with product(url) as running:
+        running.start_worker()
+        running.result(running.trigger("noop", 1))
+        assert running.worker is not None
+        found = []
+        for share in (count // 10, count - count // 10):
+            running.enqueue(share)
+            while running.unfinished():
+                time.sleep(0.2)
+            found.append(memory_mb(running.server, running.worker))
+        return found[0], found[1]

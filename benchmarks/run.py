@@ -39,6 +39,7 @@ def main() -> None:
     _over_http(stores)
     _latency(stores)
     _memory(stores)
+    _growth(stores, 20_000 if quick else 200_000)
 
 
 def _throughput(stores: list[str], limits: dict[str, limit.Limit], rounds: int) -> None:
@@ -141,6 +142,18 @@ def _memory(stores: list[str]) -> None:
     say(
         "MB of memory (proportional set size)",
         ("store", "server + supervisor at rest", "executors at rest", "server, for 10,000 more queued runs"),
+        *rows,
+    )
+
+
+def _growth(stores: list[str], count: int) -> None:
+    rows = []
+    for name in stores:
+        early, late = _with_database(name, lambda url: product.growth(url, count))
+        rows.append((name, f"{early:.0f}", f"{late:.0f}"))
+    say(
+        "MB of server and supervisor while runs go through",
+        ("store", f"after {count // 10:,} runs", f"after {count:,} runs"),
         *rows,
     )
 
