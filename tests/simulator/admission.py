@@ -6,6 +6,7 @@ from holdfast.engine.trigger import NewRun
 from simulator.oracle import Snapshot
 
 KEY_LIFETIME_MS = 30 * 86_400_000
+REQUEST_LIFETIME_MS = 3_600_000
 UNREADABLE = "soon"  # as a delay or a ttl
 NOBODY = "run_nobody"  # as a parent
 NO_VERSION = "19990101.1"

@@ -29,7 +29,8 @@ def drain(world: World) -> None:
         worker.declares_limits = False
         worker.draining = world.random.random() < 0.4
         for membership in worker.memberships:
-            membership.leaving = membership.leaving or worker.draining
+            if worker.draining:
+                membership.stop_claiming()
     while world.network.waiting:  # a change of limits that is still on its way must not undo this
         world.network.deliver()
     for environment in ENVIRONMENTS:

@@ -63,7 +63,7 @@ CAUSES = {  # which use cases may make a move
     (S.REATTEMPTING, S.EXECUTING): {"report"},
     (S.REATTEMPTING, S.QUEUED): {"upkeep", "report", "leave", "register"},
     (S.EXECUTING, S.REATTEMPTING): {"report"},
-    (S.EXECUTING, S.QUEUED): {"report", "leave", "upkeep", "register"},
+    (S.EXECUTING, S.QUEUED): {"report", "leave", "upkeep", "register", "give_back_unknown"},
     (S.EXECUTING, S.COMPLETED_SUCCESSFULLY): {"report"},
     (S.EXECUTING, S.COMPLETED_WITH_ERRORS): {"report"},
     (S.EXECUTING, S.FAILED_TO_RUN): {"report"},

@@ -171,6 +171,32 @@ def losses_count() -> AbstractContextManager[Any]:
     return patch.object(claim, "after_lost_worker", after_lost_worker)
 
 
+def held_run_is_taken() -> AbstractContextManager[Any]:
+    sound = claim.give_back_unknown
+
+    def give_back_unknown(tx: Tx, items: list[Any]) -> list[None]:
+        return sound(tx, [(worker_id, held[1:]) for worker_id, held in items])
+
+    return patch.object(claim, "give_back_unknown", give_back_unknown)
+
+
+def given_back_under_its_lease() -> AbstractContextManager[Any]:
+    sound = claim.after_release
+
+    def after_release(one: Run, now: int, started: bool) -> Any:
+        after, attempt = sound(one, now, started)
+        return (after if started else replace(after, lease=one.lease)), attempt
+
+    return patch.object(claim, "after_release", after_release)
+
+
+def unknown_run_stays() -> AbstractContextManager[Any]:
+    def give_back_unknown(_: Tx, items: list[Any]) -> list[None]:
+        return [None] * len(items)
+
+    return patch.object(claim, "give_back_unknown", give_back_unknown)
+
+
 @contextmanager
 def together(*patches: AbstractContextManager[Any]) -> Iterator[None]:
     with ExitStack() as stack:
@@ -240,6 +266,13 @@ ALL = (
             "select id from runs where",
             "select id from runs where finished_at is null and",
         ),
+    ),
+    Replanted("I3", "a worker that says what it holds loses some of it", held_run_is_taken),
+    Replanted("I3", "what nobody knew of is given back under its old lease", given_back_under_its_lease),
+    Replanted(
+        "I11",
+        "what a lost answer gave stays with a worker that never heard of it",
+        unknown_run_stays,
     ),
     Replanted("I12", "a lost attempt is counted", losses_count),
     Replanted("I12", "a retry is early because its worker left", retry_is_early),

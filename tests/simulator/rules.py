@@ -14,7 +14,7 @@ from holdfast.errors import Fenced, HoldfastError, InvalidRequest, RunNotFound, 
 from holdfast.model.duration import lifetime_ms
 from holdfast.model.run import Run
 from holdfast.model.status import FREES_KEY, RunStatus
-from simulator.admission import KEY_LIFETIME_MS, is_bad
+from simulator.admission import KEY_LIFETIME_MS, REQUEST_LIFETIME_MS, is_bad
 from simulator.oracle import Oracle, Snapshot, by_lane, require
 from simulator.reports import check_reports
 
@@ -23,10 +23,10 @@ S = RunStatus
 
 @dataclass(slots=True)
 class Rules:
-    """The model beside the store: who holds which key, and what was answered to which request."""
+    """The model beside the store: who holds which key, and what was answered to which request, and when."""
 
     keys: dict[tuple[str, str, str], tuple[str, int]] = field(default_factory=dict)
-    requests: dict[tuple[str, str], Triggered] = field(default_factory=dict)
+    requests: dict[tuple[str, str], tuple[Triggered, int]] = field(default_factory=dict)
     created: Counter[str] = field(default_factory=Counter)
 
     def check(
@@ -46,7 +46,7 @@ class Rules:
             case "report":
                 check_reports(oracle, now, items, results, before, after)
             case "trigger":
-                self._triggers(now, items, results, before, after)
+                self._triggers(oracle.latest, now, items, results, before, after)
             case "cancel":
                 _cancels(items, results, before, after)
             case "reschedule":
@@ -61,6 +61,8 @@ class Rules:
                     if result is None:
                         until = after.workers[worker_id]["lease_until"]
                         require(until == now + lease_ms, "I11", f"{worker_id} was not renewed")
+            case "give_back_unknown":
+                _unknown(oracle, items, before, after)
             case "upkeep":
                 _upkeep(now, items, results, before, after)
             case "retain":
@@ -84,20 +86,25 @@ class Rules:
                     require(result.id in after.runs, "I1", f"{result.id} was answered and does not exist")
 
     def _triggers(
-        self, now: int, items: Sequence[NewRun], results: Sequence[Any], before: Snapshot, after: Snapshot
+        self,
+        latest: int,
+        now: int,
+        items: Sequence[NewRun],
+        results: Sequence[Any],
+        before: Snapshot,
+        after: Snapshot,
     ) -> None:
         for item, result in zip(items, results, strict=True):
             request = (item.environment_id, item.request_key or "")
             if item.request_key is not None and request in self.requests:
-                require(
-                    result == self.requests[request],
-                    "I15",
-                    f"request {request}: {result}, not the first answer",
-                )
-                continue
+                first, answered_at = self.requests[request]
+                if result == first:
+                    continue
+                forgotten = latest - answered_at > REQUEST_LIFETIME_MS
+                require(forgotten, "I15", f"request {request}: {result}, not the first answer")
             self._trigger(now, item, result, before, after)
             if item.request_key is not None and isinstance(result, Triggered):
-                self.requests[request] = result
+                self.requests[request] = (result, now)
             if isinstance(result, Triggered) and not result.is_cached:
                 self.created[result.id] += 1
                 require(self.created[result.id] == 1, "I6", f"{result.id} was created twice")
@@ -304,6 +311,27 @@ def _memberships(
             require(result.worker_id in after.workers, "I11", f"{result.worker_id} was not registered")
     require(gone == allowed, "I25", f"{name} removed {sorted(gone)}, and may remove {sorted(allowed)}")
     _let_go(gone, after)
+
+
+def _unknown(
+    oracle: Oracle, items: Sequence[tuple[str, Sequence[str]]], before: Snapshot, after: Snapshot
+) -> None:
+    """What a worker holds and did not name returns as if it had never been claimed; nothing else moves."""
+    back = {
+        run.id
+        for worker_id, held in items
+        for run in before.runs.values()
+        if run.worker_id == worker_id and run.holds_slot and run.id not in held
+    }
+    for run_id, run in after.runs.items():
+        old = before.runs[run_id]
+        if run_id not in back:
+            require(run is old, "I3", f"{run_id} was taken from {old.worker_id}, which holds it")
+            continue
+        seen = f"{run_id} is {run.status} of {run.worker_id}, attempt {run.attempt} after {old.attempt}"
+        require(run.status is S.QUEUED and run.worker_id is None, "I11", f"nobody knows of it: {seen}")
+        require(run.attempt == old.attempt - 1 and run.losses == old.losses, "I12", f"it was counted: {seen}")
+        oracle.unrecorded[run_id] += 1
 
 
 def _let_go(gone: set[str], after: Snapshot) -> None:

@@ -1,11 +1,13 @@
-"""A simulated worker: it follows the worker protocol, dies, freezes, drains, and hears late."""
+"""A simulated worker: it follows the worker protocol, dies, freezes, drains, gives up, and hears late."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from holdfast.engine import claim as claiming
 from holdfast.engine.claim import Claim, Claimed, Registered, Registering, claim, leave, register, renew
 from holdfast.engine.finish import Reported, report
 from holdfast.engine.trigger import NewRun, trigger
@@ -39,8 +41,15 @@ class Membership:
         self.id = registered.worker_id
         self.held: dict[str, Held] = {}
         self.leaving = False
-        self.claiming = False
+        self.settled = False  # no claim is under way any more, nor will there be one that gives runs
+        self.departing = False
+        self.awaited: object | None = None  # stands for the claim whose answer it waits for
         self.gone = False
+
+    def stop_claiming(self) -> None:
+        """The answer to a claim under way is not waited for: what it gives goes back with the next renewal."""
+        self.leaving = True
+        self.awaited = None
 
 
 class Worker:
@@ -60,6 +69,7 @@ class Worker:
         self.thaws_at = 0
         self.draining = False
         self.joining = False
+        self.rejoining = False  # a claim's answer was lost: it does not know what it was given
         self.deaths = world.options.deaths
         self.declares_limits = True
         self.memberships: list[Membership] = []
@@ -78,7 +88,7 @@ class Worker:
             self.frozen = False
         if random.random() < self.deaths and self._fate():
             return
-        if self.current is None and not self.draining:
+        if (self.current is None or self.rejoining) and not self.draining:
             self._join()
         self.memberships = [one for one in self.memberships if not one.gone]
         for membership in self.memberships:
@@ -89,7 +99,7 @@ class Worker:
 
     def _fate(self) -> bool:
         random = self.world.random
-        fate = random.choice(["die", "die", "freeze", "freeze", "drain", "recode"])
+        fate = random.choice(["die", "die", "freeze", "freeze", "drain", "recode", "give up"])
         self.world.timeline.add(self.name, fate)
         if fate == "die":
             self.alive = False
@@ -101,12 +111,15 @@ class Worker:
         elif fate == "drain":
             self.draining = True
             for membership in self.memberships:
-                membership.leaving = True
+                membership.stop_claiming()
             return False
+        elif fate == "give up":  # its renewals were late by its own clock; the server may still wait for them
+            if self.current is not None:
+                self._abandoned(self.current)
         else:  # its files have changed: a new version
             self.code += 1
             for membership in self.memberships:
-                membership.leaving = True
+                membership.stop_claiming()
             return False
         return True
 
@@ -128,52 +141,89 @@ class Worker:
         self.joining = False
         if not isinstance(results, Lost):  # else it registers again; the first one is never heard of
             self.replaces = None
+            self.rejoining = False
+            for former in self.memberships:
+                former.stop_claiming()
             self.memberships.append(Membership(results[0]))
 
     def _work(self, membership: Membership) -> None:
         random = self.world.random
+        if membership.leaving and membership.awaited is None:
+            membership.settled = True
         if random.random() < 0.5:
-            item = (membership.id, self.environment_id, self.world.options.lease_ms)
-            self.world.network.send(self, renew, [item], lambda results: self._renewed(membership, results))
+            self._renew(membership)
         free = self.world.options.slots - len(membership.held)
         if membership.leaving:
             free = 0
-            if not membership.claiming and not membership.held:
-                item = (membership.id, self.environment_id)
-                self.world.network.send(self, leave, [item], lambda results: self._left(membership, results))
+            if membership.settled and not membership.held:
+                self._depart(membership)
                 return
             if self.draining and random.random() < 0.5:
                 self._release(membership)
                 return
-        if not membership.claiming and random.random() < 0.7:
-            membership.claiming = True
+        if membership.awaited is None and random.random() < 0.7:
+            awaited = membership.awaited = object()
             place = (random.randrange(2), membership.id)  # which server it reaches
             item = Claim(membership.id, self.environment_id, free, self.world.lanes.get(place))
-            self.world.network.send(
-                self, claim, [item], lambda results: self._claimed(membership, place, free, results)
-            )
+
+            def answered(results: Any) -> None:
+                if membership.awaited is awaited:
+                    membership.awaited = None
+                    self._claimed(membership, place, free, results)
+
+            self.world.network.send(self, claim, [item], answered)
         idle = [run_id for run_id, held in membership.held.items() if not held.reporting]
         if idle:
             self._run(membership, random.sample(idle, random.randint(1, len(idle))))
 
-    def _renewed(self, membership: Membership, results: Any) -> None:
-        if not isinstance(results, Lost) and isinstance(results[0], WorkerNotFound):
-            self._abandoned(membership)
+    def _renew(self, membership: Membership, then: Callable[[], None] | None = None) -> None:
+        """A heartbeat. The server renews first; then, where the worker said what it holds, takes the rest back."""
+        network, server = self.world.network, self.world.random.choice(self.world.servers)
+        held = sorted(membership.held) if membership.settled else None
 
-    def _left(self, membership: Membership, results: Any) -> None:
-        if not isinstance(results, Lost):
-            membership.gone = True
+        def renewed(results: Any) -> None:
+            if isinstance(results, Lost):
+                membership.departing = False
+            elif isinstance(results[0], WorkerNotFound):
+                self._abandoned(membership)
+            elif held is not None:
+                network.send(server, claiming.give_back_unknown, [(membership.id, held)], given_back)
+
+        def given_back(results: Any) -> None:
+            if isinstance(results, Lost):
+                membership.departing = False
+            elif then is not None:
+                then()
+
+        network.send(
+            self, renew, [(membership.id, self.environment_id, self.world.options.lease_ms)], renewed
+        )
+
+    def _depart(self, membership: Membership) -> None:
+        """Leaves, after what no claim has brought it was given back."""
+        if membership.departing:
+            return
+        membership.departing = True
+
+        def left(results: Any) -> None:
+            membership.departing = False
+            if not isinstance(results, Lost):
+                membership.gone = True
+
+        item = (membership.id, self.environment_id)
+        self._renew(membership, lambda: self.world.network.send(self, leave, [item], left))
 
     def _abandoned(self, membership: Membership) -> None:
         """Declared lost. Some workers hear it too late and go on reporting what they hold."""
+        if membership is self.current:
+            self.replaces = membership.id
         if self.world.random.random() < 0.3 and membership.held:
             self._run(membership, list(membership.held))
         membership.gone = True
 
     def _claimed(self, membership: Membership, place: tuple[int, str], slots: int, results: Any) -> None:
-        membership.claiming = False
         if isinstance(results, Lost):
-            membership.leaving = membership.leaving or slots > 0  # it may hold runs unknowingly
+            self.rejoining = self.rejoining or slots > 0  # it may hold runs unknowingly
             return
         answer: Claimed | WorkerNotFound = results[0]
         if isinstance(answer, WorkerNotFound):

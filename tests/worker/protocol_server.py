@@ -56,7 +56,7 @@ class ProtocolServer:
         self.report_calls = 0
         self.is_down = False
         self.refuse_heartbeats = False
-        self.lose_next_claim = False
+        self.fail_next_claim: int | None = None  # the status after runs were given; 0: no answer at all
         self.changed = asyncio.Condition()
         self._numbers = itertools.count(1)
 
@@ -112,8 +112,10 @@ class ProtocolServer:
             return self._answer({"leaseMs": self.lease_ms})
         if action == "claim":
             answer = await self._claim(worker, message["slots"], message["waitMs"] / 1_000)
-            if self.lose_next_claim and answer["runs"]:
-                self.lose_next_claim = False
+            if self.fail_next_claim is not None and answer["runs"]:
+                status, self.fail_next_claim = self.fail_next_claim, None
+                if status:
+                    return status, b'{"error":"The database does not answer","code":"store_unavailable"}'
                 raise ServerUnreachable("connection reset")
             await self._notify()
             return self._answer(answer)

@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import pytest
+
 from worker.protocol_server import ProtocolServer
 from worker.world import story, world
 
@@ -163,10 +165,11 @@ async def test_a_worker_that_was_declared_lost_joins_again():
     assert run.outcome["kind"] == "succeeded"
 
 
+@pytest.mark.parametrize("status", [0, 503])
 @story
-async def test_runs_of_a_claim_whose_answer_was_lost_come_back():
+async def test_runs_of_a_claim_whose_answer_was_lost_come_back(status):
     async with world(ProtocolServer(lease_ms=3_000)) as w:
-        w.server.lose_next_claim = True
+        w.server.fail_next_claim = status
         run = await w.server.trigger("greet", "twice")
         await w.server.ended(run)
     assert run.outcome["kind"] == "succeeded"

@@ -29,6 +29,7 @@ __all__ = ["Claimed", "Engine", "Filters", "NewRun", "Page", "Registered", "Regi
 I = TypeVar("I")  # noqa: E741  # as in stores/base.py
 O = TypeVar("O")  # noqa: E741
 RETENTION_EVERY_SECONDS = 60.0
+PASS_SECONDS = 0.01
 
 
 class Engine:
@@ -172,6 +173,7 @@ class Engine:
                     for task in pending:
                         task.cancel()
                     await asyncio.gather(*pending, return_exceptions=True)
+                    await asyncio.sleep(PASS_SECONDS)  # under load every commit wakes it
 
     async def upkeep(self) -> float:
         """One pass; answers the seconds until the next one. A store that is away is tried again in a second."""

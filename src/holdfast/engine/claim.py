@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
-from holdfast.engine.trigger import load_specs
+from holdfast.engine.trigger import read_spec
 from holdfast.errors import HoldfastError, WorkerNotFound
 from holdfast.model import limits
 from holdfast.model.queue import Candidate, Lane, Room, choose
@@ -22,6 +23,7 @@ from holdfast.stores.base import Tx, batch
 # One claim looks at this many lanes, beginning where the last one ended, so that ten thousand
 # concurrency keys cost the same as a hundred and each gets its turn.
 LANES_PER_CLAIM = 200
+FRONT = Lane("", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,29 +146,31 @@ def claim(tx: Tx, items: list[Claim]) -> list[Claimed | HoldfastError]:
     Each run is EXECUTING afterwards, its attempt is counted and its lease is new. Queues, keys and
     environments at their limit give none. Claiming twice gives different runs.
     """
+    ids = sorted({item.worker_id for item in items})
+    stopped, *rows = tx.together(
+        [("cancelled_of_workers", {"ids": batch(ids)}), *(("worker", {"id": worker_id}) for worker_id in ids)]
+    )
+    workers = {row["id"]: row for found in rows for row in found}
     cancelled: dict[str, list[tuple[str, int]]] = {}
-    for row in tx.all("cancelled_of_workers", ids=batch(sorted({item.worker_id for item in items}))):
+    for row in stopped:
         cancelled.setdefault(row["worker_id"], []).append((row["id"], row["lease"]))
     answers: list[Claimed | HoldfastError] = []
-    # One environment after another in one order, so that two servers never wait for each other.
-    order = sorted(range(len(items)), key=lambda index: (items[index].environment_id, index))
-    found: dict[int, Claimed | HoldfastError] = {}
-    rooms: dict[str, Room] = {}
-    for index in order:
-        item = items[index]
-        worker = tx.one("worker", id=item.worker_id)
+    asking: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        worker = workers.get(item.worker_id)
         if worker is None or worker["environment_id"] != item.environment_id:
-            found[index] = WorkerNotFound(item.worker_id)
+            answers.append(WorkerNotFound(item.worker_id))
             continue
-        own = cancelled.get(item.worker_id, [])
-        if item.slots == 0:
-            found[index] = Claimed((), own, item.after)
-            continue
-        if item.environment_id not in rooms:
-            rooms[item.environment_id] = _room(tx, item.environment_id)
-        runs, after = _start(tx, item, _tasks(worker["tasks"]), worker["version"], rooms[item.environment_id])
-        found[index] = Claimed(runs, own, after)
-    answers.extend(found[index] for index in range(len(items)))
+        answers.append(Claimed((), cancelled.get(item.worker_id, []), item.after))
+        if item.slots:
+            asking.setdefault(item.environment_id, []).append(index)
+    # One environment after another in one order, so that two servers never wait for each other.
+    for environment_id, indexes in sorted(asking.items()):
+        room, lanes = _look(tx, environment_id, [items[index].after or FRONT for index in indexes])
+        for index, seen in zip(indexes, lanes, strict=True):
+            item, worker = items[index], workers[items[index].worker_id]
+            runs, after = _start(tx, item, _tasks(worker["tasks"]), worker["version"], room, seen)
+            answers[index] = Claimed(runs, cancelled.get(item.worker_id, []), after)
     return answers
 
 
@@ -217,24 +221,35 @@ def _give_back_some(tx: Tx, worker_id: str, lost: bool) -> int:
     return len(saved)
 
 
-def _room(tx: Tx, environment_id: str) -> Room:
-    row = tx.one("lock_environment", id=environment_id)
-    limit = row["concurrency_limit"] if row and not row["paused"] else 0
-    queues = [
-        QueueSpec(row["name"], row["concurrency_limit"], row["per_key_limit"], bool(row["paused"]))
-        for row in tx.all("queues", environment_id=environment_id)
-    ]
-    held = tx.all("held", environment_id=environment_id)
-    return Room.of(limit, queues, ((row["queue"], row["concurrency_key"], row["held"]) for row in held))
+def _look(tx: Tx, environment_id: str, starts: Sequence[Lane]) -> tuple[Room, list[list[Lane]]]:
+    """Locks an environment for this transaction; what room it has, and the lanes after each of `starts`."""
+    own = {"environment_id": environment_id}
+    [locked], queues, held, *lanes = tx.together(
+        [
+            ("lock_environment", {"id": environment_id}),
+            ("queues", own),
+            ("held", own),
+            *(("lanes", _after(environment_id, start)) for start in starts),
+        ]
+    )
+    room = Room.of(
+        0 if locked["paused"] else locked["concurrency_limit"],
+        [
+            QueueSpec(row["name"], row["concurrency_limit"], row["per_key_limit"], bool(row["paused"]))
+            for row in queues
+        ],
+        ((row["queue"], row["concurrency_key"], row["held"]) for row in held),
+    )
+    return room, [_lanes_of(rows) for rows in lanes]
 
 
 def _start(
-    tx: Tx, item: Claim, tasks: frozenset[str], version: str, room: Room
+    tx: Tx, item: Claim, tasks: frozenset[str], version: str, room: Room, seen: list[Lane]
 ) -> tuple[list[Run], Lane | None]:
     slots = min(item.slots, room.environment_limit - room.held_total)
     if slots <= 0:
         return [], item.after
-    lanes, after = _lanes(tx, item)
+    lanes, after = _all_lanes(tx, item, seen)
     wanted = []
     for lane in lanes:
         if lane.task not in tasks:
@@ -245,15 +260,19 @@ def _start(
         return [], after
     # With many lanes each gives a share, twice over for those that have less; the worker comes again for the rest.
     limit = min(slots, -(-2 * slots // len(wanted)))
-    rows = tx.all(
-        "ready_runs", lanes=batch(wanted), environment_id=item.environment_id, version=version, limit=limit
+    known = {lane[0] for lane in wanted}
+    own = {"environment_id": item.environment_id}
+    rows, specs = tx.together(
+        [
+            ("ready_runs", {**own, "lanes": batch(wanted), "version": version, "limit": limit}),
+            ("task_specs", {**own, "ids": batch(sorted(known))}),
+        ]
     )
     candidates = [Candidate(row["score"], row["id"], row["queue"], row["concurrency_key"]) for row in rows]
     chosen = choose(candidates, room, slots)
     if not chosen:
         return [], after
-    specs = load_specs(tx, item.environment_id, {lane.task for lane in lanes})
-    return _begin(tx, item, version, chosen, specs), after
+    return _begin(tx, item, version, chosen, {row["id"]: read_spec(row["spec"]) for row in specs}), after
 
 
 def _begin(tx: Tx, item: Claim, version: str, chosen: list[str], specs: dict[str, TaskSpec]) -> list[Run]:
@@ -271,26 +290,28 @@ def _begin(tx: Tx, item: Claim, version: str, chosen: list[str], specs: dict[str
     return sorted(started, key=lambda run: place[run.id])
 
 
-def _lanes(tx: Tx, item: Claim) -> tuple[list[Lane], Lane | None]:
+def _all_lanes(tx: Tx, item: Claim, seen: list[Lane]) -> tuple[list[Lane], Lane | None]:
     """Lanes to look at, and where the next claim goes on; None when all were seen."""
-    lanes = _lanes_after(tx, item, item.after or Lane("", "", ""))
-    if len(lanes) == LANES_PER_CLAIM:
-        return lanes, lanes[-1]
-    if item.after is not None:  # the end was reached: go on at the front
-        front = _lanes_after(tx, item, Lane("", "", ""))
-        lanes = list(dict.fromkeys([*lanes, *front]))
-    return lanes, None
+    if len(seen) == LANES_PER_CLAIM:
+        return seen, seen[-1]
+    if item.after is None:
+        return seen, None
+    # The end was reached: go on at the front.
+    front = _lanes_of(tx.all("lanes", **_after(item.environment_id, FRONT)))
+    return list(dict.fromkeys([*seen, *front])), None
 
 
-def _lanes_after(tx: Tx, item: Claim, start: Lane) -> list[Lane]:
-    rows = tx.all(
-        "lanes",
-        environment_id=item.environment_id,
-        task=start.task,
-        queue=start.queue,
-        concurrency_key=start.concurrency_key,
-        limit=LANES_PER_CLAIM,
-    )
+def _after(environment_id: str, start: Lane) -> dict[str, Any]:
+    return {
+        "environment_id": environment_id,
+        "task": start.task,
+        "queue": start.queue,
+        "concurrency_key": start.concurrency_key,
+        "limit": LANES_PER_CLAIM,
+    }
+
+
+def _lanes_of(rows: list[dict[str, Any]]) -> list[Lane]:
     return [Lane(row["task"], row["queue"], row["concurrency_key"]) for row in rows]
 
 

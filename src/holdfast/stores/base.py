@@ -105,6 +105,8 @@ class Connection(Protocol):
 
     def dicts(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]: ...
 
+    def together(self, asked: Sequence[tuple[str, Mapping[str, Any]]]) -> list[list[dict[str, Any]]]: ...
+
     def many(self, statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Executes a statement for all rows, whose columns stand in the order of the parameters `names`."""
 
@@ -135,6 +137,10 @@ class Tx:
         """The first row of a named statement, or None."""
         rows = self._connection.dicts(statement, parameters)
         return rows[0] if rows else None
+
+    def together(self, asked: Sequence[tuple[str, Mapping[str, Any]]]) -> list[list[dict[str, Any]]]:
+        """The rows of several named statements that do not need one another's, in one round trip."""
+        return self._connection.together(asked)
 
     def ids(self, statement: str, **parameters: Any) -> list[str]:
         """The first column of a named statement."""

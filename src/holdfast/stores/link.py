@@ -92,11 +92,15 @@ class PostgresConnection:
         return cursor.fetchall() if cursor.description else []
 
     def dicts(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        cursor = self.raw.execute(self._texts[statement], parameters, prepare=self.prepare)
-        if not cursor.description:
-            return []
-        names = [column.name for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return named(self.raw.execute(self._texts[statement], parameters, prepare=self.prepare))
+
+    def together(self, asked: Sequence[tuple[str, Mapping[str, Any]]]) -> list[list[dict[str, Any]]]:
+        with self.raw.pipeline():
+            cursors = [
+                self.raw.execute(self._texts[statement], parameters, prepare=self.prepare)
+                for statement, parameters in asked
+            ]
+        return [named(cursor) for cursor in cursors]
 
     def many(self, statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         columns = zip(*rows, strict=True)
@@ -184,6 +188,14 @@ class Link:
             pass  # the server undoes what a lost connection had begun
         self.close()
         return True
+
+
+def named(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """The rows of a cursor as dictionaries."""
+    if not cursor.description:
+        return []
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def is_away(error: psycopg.Error) -> bool:

@@ -55,6 +55,9 @@ class SqliteConnection:
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+    def together(self, asked: Sequence[tuple[str, Mapping[str, Any]]]) -> list[list[dict[str, Any]]]:
+        return [self.dicts(statement, parameters) for statement, parameters in asked]
+
     def many(self, statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         self.raw.executemany(self._numbered(statement, tuple(names)), rows)
 

@@ -234,7 +234,7 @@ class Membership:
         status, data = call.result()
         if status == 404:
             raise WorkerNotFound(self.id)
-        if status in (500, 502, 504):
+        if status >= 500:
             raise ServerUnreachable(f"status {status}")  # it may have claimed before it failed
         if status != 200:
             return None
