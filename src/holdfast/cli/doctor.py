@@ -121,7 +121,7 @@ def _tasks(names: list[str]) -> str:
     import json
 
     if not names:
-        raise HoldfastError('none are named: tasks = ["jobs"] below [tool.holdfast] in pyproject.toml')
+        return 'none are named; commands take them as arguments, or tasks = ["jobs"] below [tool.holdfast] in pyproject.toml'
     try:
         done = subprocess.run(  # noqa: S603  # this very Python, and a program of ours
             [sys.executable, "-c", IMPORT_PROGRAM, *names],

@@ -131,7 +131,11 @@ class Engine:
                 if self._claims.get(worker_id) != number:
                     return Claimed((), ())
                 item = Claim(worker_id, environment_id, slots, self._lanes.get(worker_id))
-                claimed: Claimed = await self._one(claiming.claim, item)
+                try:
+                    claimed: Claimed = await self._one(claiming.claim, item)
+                except WorkerNotFound:
+                    self._forget(worker_id)
+                    raise
                 self._lanes[worker_id] = claimed.after
                 left = deadline - time.monotonic()
                 if claimed.runs or claimed.cancelled or left <= 0 or self._closing:
@@ -154,10 +158,12 @@ class Engine:
         )
 
     async def leave(self, worker_id: str, environment_id: str) -> None:
-        self._lanes.pop(worker_id, None)
-        self._claims.pop(worker_id, None)
-        self._environments.pop(worker_id, None)
         await self._one(claiming.leave, (worker_id, environment_id))
+        self._forget(worker_id)
+
+    def _forget(self, worker_id: str) -> None:
+        for known in (self._lanes, self._claims, self._environments):
+            known.pop(worker_id, None)
 
     # Upkeep
 
@@ -180,8 +186,8 @@ class Engine:
         now = time.monotonic()
         try:
             [passed] = await self.store.write(keeping.upkeep, [keeping.Due(lose_workers=self._may_lose(now))])
-            if self.retention_ms is not None and now >= self._retention_at:
-                full = await self._retain(self.retention_ms)
+            if now >= self._retention_at:
+                full = await self._retain()
                 self._retention_at = now + (0.0 if full else RETENTION_EVERY_SECONDS)
         except StoreUnavailable:
             return POLL_SECONDS
@@ -204,10 +210,12 @@ class Engine:
             self._upkeep_trusted_from = now + lease
         return now >= self._upkeep_trusted_from
 
-    async def _retain(self, keep_ms: int) -> bool:
+    async def _retain(self) -> bool:
+        """Whether there is more to delete."""
         environments = ("dev", "staging", "prod")
         deleted = await self.store.write(
-            keeping.retain, [keeping.Retention(environment, keep_ms) for environment in environments]
+            keeping.retain,
+            [keeping.Retention(environment, self.retention_ms) for environment in environments],
         )
         return any(count == keeping.BATCH for count in deleted)
 

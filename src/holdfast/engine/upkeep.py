@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from holdfast.engine.claim import lose_worker
 from holdfast.engine.trigger import load_specs, with_defaults
-from holdfast.model.ids import base36
+from holdfast.model.ids import TIME_LENGTH, base36
 from holdfast.model.run import Run, closed, enqueued, expired, moved
 from holdfast.model.status import RunStatus
 from holdfast.model.task import TaskSpec
@@ -41,10 +41,10 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Finished runs older than this are deleted."""
+    """Finished runs older than `keep_ms` are deleted; None keeps them for ever."""
 
     environment_id: str
-    keep_ms: int
+    keep_ms: int | None
     limit: int = BATCH
 
 
@@ -54,23 +54,27 @@ def upkeep(tx: Tx, items: list[Due]) -> list[Passed]:
 
 
 def retain(tx: Tx, items: list[Retention]) -> list[int]:
-    """Deletes a batch of finished runs that are older than their retention; answers how many.
+    """Deletes a batch of finished runs that are older than their retention, and of old request keys.
 
+    Answers how many runs.
     Ids sort by creation, so only runs made before the limit are looked at, oldest first.
     """
     deleted = []
     for item in items:
-        before = tx.now - item.keep_ms
-        gone = tx.ids(
-            "delete_finished",
-            environment_id=item.environment_id,
-            before=before,
-            id_before=f"run_{base36(max(0, before), 9)}",
-            limit=item.limit,
-        )
         tx.do("delete_requests", before=tx.now - REQUESTS_KEPT_MS, limit=item.limit)
-        deleted.append(len(gone))
+        deleted.append(0 if item.keep_ms is None else _delete(tx, item, tx.now - item.keep_ms))
     return deleted
+
+
+def _delete(tx: Tx, item: Retention, before: int) -> int:
+    gone = tx.ids(
+        "delete_finished",
+        environment_id=item.environment_id,
+        before=before,
+        id_before=f"run_{base36(max(0, before), TIME_LENGTH)}",
+        limit=item.limit,
+    )
+    return len(gone)
 
 
 def _pass(tx: Tx, item: Due) -> Passed:
