@@ -28,7 +28,7 @@ FULL_WAIT_SECONDS = 0.25  # a full worker waits so long for a place before it as
 CALL_SECONDS = 10.0
 MAX_BODY = 16 * 1024 * 1024  # of one report request, roughly
 # A larger claim would leave the executors idle while it is fetched, and the store idle while they run it.
-MAX_CLAIM = 250
+MAX_CLAIM = 500
 LINGER_SECONDS = 0.002  # after a full claim: more places become free in this time than a claim costs
 
 
