@@ -126,7 +126,7 @@ def give_back_unknown(tx: Tx, items: list[tuple[str, Sequence[str]]]) -> list[No
 
     No worker ever knew of it, so no attempt has begun. What is named and is not theirs stays as it is.
     """
-    for worker_id, held in items:
+    for worker_id, held in sorted(items, key=lambda item: item[0]):  # in one order, as everywhere
         unknown = set(tx.ids("held_by_worker", worker_id=worker_id)) - set(held)
         before = {
             run.id: run
