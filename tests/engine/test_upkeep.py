@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from clock import Clock
-from engine.world import BUG, World
+from engine.world import BUG, World, task
 from holdfast.engine import Engine, NewRun, Registering
 from holdfast.engine import upkeep as keeping
 from holdfast.engine.trigger import trigger
 from holdfast.errors import RunNotFound
-from holdfast.model.task import TaskSpec
+from holdfast.model.task import QueueSpec, TaskSpec
 from holdfast.stores import Store, open_store
 
 DAY = 86_400_000
@@ -43,6 +43,20 @@ def test_many_parked_runs_are_put_in_the_queue_oldest_first(world: World) -> Non
     assert world.do(keeping.upkeep, keeping.Due()).moved == 200
     assert [run.id for run in world.claim(worker, 500)] == [answer.id for answer in answers[:200]]
     assert world.upkeep() == 250
+
+
+def test_a_run_that_was_triggered_before_its_task_was_known_obeys_the_limits_of_its_queue(
+    world: World,
+) -> None:
+    parked = [world.trigger("pay", payload='{"tenant":"a"}') for _ in range(3)]
+    named = world.trigger("pay", payload='{"tenant":"a"}', queue="other")
+    worker = world.worker(
+        task("pay", queue="payments", key="tenant"), queues=[QueueSpec("payments", per_key_limit=1)]
+    )
+    world.upkeep()
+    assert [(world.run(id).queue, world.run(id).concurrency_key) for id in parked] == [("payments", "a")] * 3
+    assert (world.run(named).queue, world.run(named).concurrency_key) == ("other", "")
+    assert sorted(run.id for run in world.claim(worker)) == sorted([parked[0], named])
 
 
 def test_retention_deletes_finished_runs_and_what_belongs_to_them(world: World) -> None:
