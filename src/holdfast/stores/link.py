@@ -45,6 +45,7 @@ set local plan_cache_mode = force_custom_plan;
 set local enable_seqscan = off;
 set local enable_hashjoin = off;
 set local enable_mergejoin = off;
+set local enable_bitmapscan = off;
 set local jit = off;
 select floor(extract(epoch from clock_timestamp()) * 1000)::bigint
 """
