@@ -30,6 +30,7 @@ I = TypeVar("I")  # noqa: E741  # as in stores/base.py
 O = TypeVar("O")  # noqa: E741
 RETENTION_EVERY_SECONDS = 60.0
 PASS_SECONDS = 0.01
+SWEEP_SECONDS = 1.0  # so long a run that goes before others, or comes into an empty lane, may be overlooked
 
 
 class Engine:
@@ -42,6 +43,7 @@ class Engine:
         self.hub = Hub()
         self._closing = False
         self._lanes: dict[str, Lane | None] = {}
+        self._known_fronts: dict[str, tuple[float, Mapping[Lane, int] | None]] = {}  # by environment
         self._claims: dict[str, int] = {}  # the number of each worker's latest claim
         self._environments: dict[str, str] = {}  # of workers that reported; it never changes
         self._upkeep_passed: float | None = None
@@ -130,13 +132,16 @@ class Engine:
             while True:
                 if self._claims.get(worker_id) != number:
                     return Claimed((), ())
-                item = Claim(worker_id, environment_id, slots, self._lanes.get(worker_id))
+                item = Claim(
+                    worker_id, environment_id, slots, self._lanes.get(worker_id), self._fronts(environment_id)
+                )
                 try:
                     claimed: Claimed = await self._one(claiming.claim, item)
                 except WorkerNotFound:
                     self._forget(worker_id)
                     raise
                 self._lanes[worker_id] = claimed.after
+                self._remember(environment_id, claimed)
                 left = deadline - time.monotonic()
                 if claimed.runs or claimed.cancelled or left <= 0 or self._closing:
                     return claimed
@@ -160,6 +165,19 @@ class Engine:
     async def leave(self, worker_id: str, environment_id: str) -> None:
         await self._one(claiming.leave, (worker_id, environment_id))
         self._forget(worker_id)
+
+    def _fronts(self, environment_id: str) -> Mapping[Lane, int] | None:
+        """Where lines began a moment ago, on a store in which looking from the start walks what is claimed already."""
+        swept_at, fronts = self._known_fronts.get(environment_id, (0.0, None))
+        fresh = time.monotonic() - swept_at < SWEEP_SECONDS
+        return fronts if fresh and self.store.keeps_dead_entries else None
+
+    def _remember(self, environment_id: str, claimed: Claimed) -> None:
+        if claimed.swept:
+            self._known_fronts[environment_id] = (time.monotonic(), claimed.fronts)
+        elif claimed.runs and environment_id in self._known_fronts:
+            swept_at, _ = self._known_fronts[environment_id]
+            self._known_fronts[environment_id] = (swept_at, claimed.fronts)
 
     def _forget(self, worker_id: str) -> None:
         for known in (self._lanes, self._claims, self._environments):

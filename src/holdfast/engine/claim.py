@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from holdfast.stores.base import Tx, batch
 # concurrency keys cost the same as a hundred and each gets its turn.
 LANES_PER_CLAIM = 200
 FRONT = Lane("", "", "")
+NO_BOUND = -(2**60)  # below every score
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +48,33 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker with free places. `after` is where its last look at the lanes ended."""
+    """A worker with free places.
+
+    after   where its last look at the lanes ended
+    fronts  the lanes with the scores at which their lines began a moment ago; what came in before
+            those, or in other lanes, is then found only when these have nothing. None looks at all.
+    """
 
     worker_id: str
     environment_id: str
     slots: int
     after: Lane | None = None
+    fronts: Mapping[Lane, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Runs whose attempt has begun, cancelled runs to be stopped as (id, lease), and where to look next."""
+    """Runs whose attempt has begun, cancelled runs to be stopped as (id, lease), and where to look next.
+
+    fronts  for the next claim; None when not all lanes were seen
+    swept   whether all lanes were looked at from their beginning
+    """
 
     runs: Sequence[Run]
     cancelled: Sequence[tuple[str, int]]
     after: Lane | None = None
+    fronts: Mapping[Lane, int] | None = None
+    swept: bool = False
 
 
 def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastError]:
@@ -166,11 +179,11 @@ def claim(tx: Tx, items: list[Claim]) -> list[Claimed | HoldfastError]:
             asking.setdefault(item.environment_id, []).append(index)
     # One environment after another in one order, so that two servers never wait for each other.
     for environment_id, indexes in sorted(asking.items()):
-        room, lanes = _look(tx, environment_id, [items[index].after or FRONT for index in indexes])
+        room, lanes = _look(tx, environment_id, [items[index] for index in indexes])
         for index, seen in zip(indexes, lanes, strict=True):
-            item, worker = items[index], workers[items[index].worker_id]
-            runs, after = _start(tx, item, _tasks(worker["tasks"]), worker["version"], room, seen)
-            answers[index] = Claimed(runs, cancelled.get(item.worker_id, []), after)
+            item = items[index]
+            found = _start(tx, item, workers[item.worker_id], room, seen)
+            answers[index] = replace(found, cancelled=cancelled.get(item.worker_id, []))
     return answers
 
 
@@ -221,15 +234,16 @@ def _give_back_some(tx: Tx, worker_id: str, lost: bool) -> int:
     return len(saved)
 
 
-def _look(tx: Tx, environment_id: str, starts: Sequence[Lane]) -> tuple[Room, list[list[Lane]]]:
-    """Locks an environment for this transaction; what room it has, and the lanes after each of `starts`."""
+def _look(tx: Tx, environment_id: str, items: Sequence[Claim]) -> tuple[Room, list[list[Lane]]]:
+    """Locks an environment for this transaction; what room it has, and the lanes that each claim looks at."""
     own = {"environment_id": environment_id}
-    [locked], queues, held, *lanes = tx.together(
+    asking = [item for item in items if not item.fronts]
+    [locked], queues, held, *found = tx.together(
         [
             ("lock_environment", {"id": environment_id}),
             ("queues", own),
             ("held", own),
-            *(("lanes", _after(environment_id, start)) for start in starts),
+            *(("lanes", _after(environment_id, item.after or FRONT)) for item in asking),
         ]
     )
     room = Room.of(
@@ -240,39 +254,58 @@ def _look(tx: Tx, environment_id: str, starts: Sequence[Lane]) -> tuple[Room, li
         ],
         ((row["queue"], row["concurrency_key"], row["held"]) for row in held),
     )
-    return room, [_lanes_of(rows) for rows in lanes]
+    lanes = iter(found)
+    return room, [list(item.fronts) if item.fronts else _lanes_of(next(lanes)) for item in items]
 
 
-def _start(
-    tx: Tx, item: Claim, tasks: frozenset[str], version: str, room: Room, seen: list[Lane]
-) -> tuple[list[Run], Lane | None]:
+def _start(tx: Tx, item: Claim, worker: Mapping[str, Any], room: Room, seen: list[Lane]) -> Claimed:
     slots = min(item.slots, room.environment_limit - room.held_total)
     if slots <= 0:
-        return [], item.after
+        return Claimed((), (), item.after, item.fronts)
+    if item.fronts:
+        found = _from(tx, item, worker, room, slots, item.fronts)
+        if found.runs:
+            return replace(found, after=item.after)
+        seen = _lanes_of(tx.all("lanes", **_after(item.environment_id, item.after or FRONT)))
     lanes, after = _all_lanes(tx, item, seen)
-    wanted = []
-    for lane in lanes:
-        if lane.task not in tasks:
-            continue
-        if room.free(lane.queue, lane.concurrency_key):
-            wanted.append([lane.task, lane.queue, lane.concurrency_key])
+    found = _from(tx, item, worker, room, slots, dict.fromkeys(lanes, NO_BOUND))
+    whole = after is None and item.after is None
+    return replace(found, after=after, fronts=found.fronts if whole else None, swept=whole)
+
+
+def _from(
+    tx: Tx, item: Claim, worker: Mapping[str, Any], room: Room, slots: int, fronts: Mapping[Lane, int]
+) -> Claimed:
+    """Begins runs of these lanes, each from its score on."""
+    tasks = _tasks(worker["tasks"])
+    wanted = [
+        [lane.task, lane.queue, lane.concurrency_key, score]
+        for lane, score in fronts.items()
+        if lane.task in tasks and room.free(lane.queue, lane.concurrency_key)
+    ]
     if not wanted:
-        return [], after
+        return Claimed((), (), fronts=fronts)
     # With many lanes each gives a share, twice over for those that have less; the worker comes again for the rest.
     limit = min(slots, -(-2 * slots // len(wanted)))
     known = {lane[0] for lane in wanted}
     own = {"environment_id": item.environment_id}
     rows, specs = tx.together(
         [
-            ("ready_runs", {**own, "lanes": batch(wanted), "version": version, "limit": limit}),
+            ("ready_runs", {**own, "lanes": batch(wanted), "version": worker["version"], "limit": limit}),
             ("task_specs", {**own, "ids": batch(sorted(known))}),
         ]
     )
     candidates = [Candidate(row["score"], row["id"], row["queue"], row["concurrency_key"]) for row in rows]
     chosen = choose(candidates, room, slots)
     if not chosen:
-        return [], after
-    return _begin(tx, item, version, chosen, {row["id"]: read_spec(row["spec"]) for row in specs}), after
+        return Claimed((), (), fronts=fronts)
+    moved, taken = dict(fronts), set(chosen)
+    for row in rows:  # what is taken of a lane is the beginning of its line
+        if row["id"] in taken:
+            lane = Lane(row["task"], row["queue"], row["concurrency_key"])
+            moved[lane] = max(moved[lane], row["score"])
+    policies = {row["id"]: read_spec(row["spec"]) for row in specs}
+    return Claimed(_begin(tx, item, worker["version"], chosen, policies), (), fronts=moved)
 
 
 def _begin(tx: Tx, item: Claim, version: str, chosen: list[str], specs: dict[str, TaskSpec]) -> list[Run]:

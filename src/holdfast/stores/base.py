@@ -197,6 +197,7 @@ class Store(ABC):
 
     url: str
     dialect: str
+    keeps_dead_entries = False  # whether indexes hold what was changed until someone cleans up
     on_wake: Woken | None = None
 
     @abstractmethod

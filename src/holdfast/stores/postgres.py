@@ -37,6 +37,7 @@ class PostgresStore(Store):
     """A database, or the schema that the URL's search_path names. `clock` answers epoch milliseconds, for tests."""
 
     dialect = "postgres"
+    keeps_dead_entries = True
 
     def __init__(
         self,

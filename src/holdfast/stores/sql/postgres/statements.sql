@@ -106,14 +106,14 @@ with recursive lane (task, queue, concurrency_key, number) as (
 select task, queue, concurrency_key from lane where number > 0
 
 -- name: ready_runs
--- The first :limit runs of each lane. :lanes are [task, queue, concurrency key]; runs that are locked to another
--- version than :version are passed over.
-select ready.id, ready.score, ready.queue, ready.concurrency_key
+-- The first :limit runs of each lane. :lanes are [task, queue, concurrency key, score to begin at]; runs that are
+-- locked to another version than :version are passed over.
+select ready.id, ready.task, ready.score, ready.queue, ready.concurrency_key
   from jsonb_array_elements(:lanes::jsonb) as lane cross join lateral (
-    select runs.id, runs.score, runs.queue, runs.concurrency_key from runs
+    select runs.id, runs.task, runs.score, runs.queue, runs.concurrency_key from runs
      where runs.status = 'QUEUED' and runs.environment_id = :environment_id
        and runs.task = lane.value ->> 0 and runs.queue = lane.value ->> 1
-       and runs.concurrency_key = lane.value ->> 2
+       and runs.concurrency_key = lane.value ->> 2 and runs.score >= (lane.value ->> 3)::bigint
        and (runs.version_lock is null or runs.version_lock = :version)
      order by runs.score, runs.id limit :limit) as ready
 

@@ -102,14 +102,14 @@ with recursive lane (task, queue, concurrency_key) as (
 select task, queue, concurrency_key from lane limit -1 offset 1
 
 -- name: ready_runs
--- The first :limit runs of each lane. :lanes are [task, queue, concurrency key]; runs that are locked to another
--- version than :version are passed over.
-select runs.id, runs.score, runs.queue, runs.concurrency_key
+-- The first :limit runs of each lane. :lanes are [task, queue, concurrency key, score to begin at]; runs that are
+-- locked to another version than :version are passed over.
+select runs.id, runs.task, runs.score, runs.queue, runs.concurrency_key
   from json_each(:lanes) as lane join runs on runs.rowid in (
     select ready.rowid from runs as ready
      where ready.status = 'QUEUED' and ready.environment_id = :environment_id
        and ready.task = lane.value ->> 0 and ready.queue = lane.value ->> 1
-       and ready.concurrency_key = lane.value ->> 2
+       and ready.concurrency_key = lane.value ->> 2 and ready.score >= lane.value ->> 3
        and (ready.version_lock is null or ready.version_lock = :version)
      order by ready.score, ready.id limit :limit)
 
