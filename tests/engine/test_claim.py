@@ -8,6 +8,7 @@ import pytest
 
 from engine.world import LEASE_MS, World, task
 from holdfast.engine import Engine
+from holdfast.engine import claim as claiming
 from holdfast.engine.trigger import NewRun, trigger
 from holdfast.engine.upkeep import Due, upkeep
 from holdfast.errors import WorkerNotFound
@@ -207,3 +208,18 @@ def test_a_worker_that_leaves_or_is_lost_while_it_claims_leaves_nothing_behind(
             store.close()
 
     asyncio.run(play())
+
+
+def test_a_claim_that_begins_at_the_fronts_finds_what_came_before_them_once_they_have_nothing(
+    world: World,
+) -> None:
+    worker = world.worker("send", "other")
+    first = world.trigger()
+    swept = world.do(claiming.claim, claiming.Claim(worker, "dev", 1))
+    assert ([run.id for run in swept.runs], swept.swept) == ([first], True)
+
+    urgent, later, elsewhere = world.trigger(priority=60), world.trigger(), world.trigger("other")
+    ahead = world.do(claiming.claim, claiming.Claim(worker, "dev", 10, fronts=swept.fronts))
+    assert ([run.id for run in ahead.runs], ahead.swept) == ([later], False)
+    rest = world.do(claiming.claim, claiming.Claim(worker, "dev", 10, fronts=ahead.fronts))
+    assert ([run.id for run in rest.runs], rest.swept) == ([urgent, elsewhere], True)
