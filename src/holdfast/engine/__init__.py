@@ -30,7 +30,7 @@ I = TypeVar("I")  # noqa: E741  # as in stores/base.py
 O = TypeVar("O")  # noqa: E741
 RETENTION_EVERY_SECONDS = 60.0
 PASS_SECONDS = 0.01
-SWEEP_SECONDS = 1.0  # so long a run that goes before others, or comes into an empty lane, may be overlooked
+SWEEP_SECONDS = 1.0  # so long a run that comes into an empty lane may be overlooked while others are busy
 
 
 class Engine:
@@ -43,13 +43,15 @@ class Engine:
         self.hub = Hub()
         self._closing = False
         self._lanes: dict[str, Lane | None] = {}
-        self._known_fronts: dict[str, tuple[float, Mapping[Lane, int] | None]] = {}  # by environment
+        self._looks = 0  # grows with every commit that puts a run before others
+        # By environment: when all lanes were looked at, the count of looks then, and where the lines began.
+        self._known_fronts: dict[str, tuple[float, int, Mapping[Lane, int] | None]] = {}
         self._claims: dict[str, int] = {}  # the number of each worker's latest claim
         self._environments: dict[str, str] = {}  # of workers that reported; it never changes
         self._upkeep_passed: float | None = None
         self._upkeep_trusted_from = 0.0
         self._retention_at = 0.0
-        store.on_wake = self.hub.wake
+        store.on_wake = self._woken
 
     def stop_waiting(self) -> None:
         """Answers every held-back call now: the server is about to shut down and wants its connections back."""
@@ -132,6 +134,7 @@ class Engine:
             while True:
                 if self._claims.get(worker_id) != number:
                     return Claimed((), ())
+                looks = self._looks
                 item = Claim(
                     worker_id, environment_id, slots, self._lanes.get(worker_id), self._fronts(environment_id)
                 )
@@ -141,7 +144,7 @@ class Engine:
                     self._forget(worker_id)
                     raise
                 self._lanes[worker_id] = claimed.after
-                self._remember(environment_id, claimed)
+                self._remember(environment_id, claimed, looks)
                 left = deadline - time.monotonic()
                 if claimed.runs or claimed.cancelled or left <= 0 or self._closing:
                     return claimed
@@ -166,18 +169,26 @@ class Engine:
         await self._one(claiming.leave, (worker_id, environment_id))
         self._forget(worker_id)
 
+    def _woken(self, topics: set[str]) -> None:
+        """Called after a commit, before its callers are answered, from any thread."""
+        if any(topic.startswith("front:") for topic in topics):
+            self._looks += 1  # somebody stands before a front now, so the next claims look from the start
+        self.hub.wake(topics)
+
     def _fronts(self, environment_id: str) -> Mapping[Lane, int] | None:
         """Where lines began a moment ago, on a store in which looking from the start walks what is claimed already."""
-        swept_at, fronts = self._known_fronts.get(environment_id, (0.0, None))
-        fresh = time.monotonic() - swept_at < SWEEP_SECONDS
+        swept_at, looks, fronts = self._known_fronts.get(environment_id, (0.0, -1, None))
+        fresh = looks == self._looks and time.monotonic() - swept_at < SWEEP_SECONDS
         return fronts if fresh and self.store.keeps_dead_entries else None
 
-    def _remember(self, environment_id: str, claimed: Claimed) -> None:
+    def _remember(self, environment_id: str, claimed: Claimed, looks: int) -> None:
+        """`looks` is the count from before the claim: what was committed since may stand before its fronts."""
         if claimed.swept:
-            self._known_fronts[environment_id] = (time.monotonic(), claimed.fronts)
+            self._known_fronts[environment_id] = (time.monotonic(), looks, claimed.fronts)
         elif claimed.runs and environment_id in self._known_fronts:
-            swept_at, _ = self._known_fronts[environment_id]
-            self._known_fronts[environment_id] = (swept_at, claimed.fronts)
+            swept_at, known_looks, _ = self._known_fronts[environment_id]
+            if known_looks == looks:
+                self._known_fronts[environment_id] = (swept_at, looks, claimed.fronts)
 
     def _forget(self, worker_id: str) -> None:
         for known in (self._lanes, self._claims, self._environments):

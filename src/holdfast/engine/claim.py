@@ -149,7 +149,7 @@ def give_back_unknown(tx: Tx, items: list[tuple[str, Sequence[str]]]) -> list[No
         after = [after_release(run, tx.now, started=False)[0] for run in before.values()]
         tx.save_runs(before, after)
         for run in after:
-            tx.wake(f"ready:{run.environment_id}")
+            wake_before_others(tx, run)
     return [None] * len(items)
 
 
@@ -201,6 +201,12 @@ def leave(tx: Tx, items: list[tuple[str, str]]) -> list[HoldfastError | None]:
     return answers
 
 
+def wake_before_others(tx: Tx, run: Run) -> None:
+    """A run is ready at a place before others: claims have to look from the start of its line."""
+    tx.wake(f"front:{run.environment_id}")
+    tx.wake(f"ready:{run.environment_id}")
+
+
 def lose_worker(tx: Tx, worker_id: str) -> None:
     """A worker that is dead or silent: its runs return as `after_lost_worker` decides."""
     _give_back(tx, worker_id, lost=True)
@@ -230,7 +236,10 @@ def _give_back_some(tx: Tx, worker_id: str, lost: bool) -> int:
     tx.add_attempts(attempts)
     saved = tx.save_runs({run.id: run for run in held}, after)
     for run in after:
-        tx.wake(f"ready:{run.environment_id}" if run.status is RunStatus.QUEUED else f"run:{run.id}")
+        if run.status is RunStatus.QUEUED:
+            wake_before_others(tx, run)
+        else:
+            tx.wake(f"run:{run.id}")
     return len(saved)
 
 

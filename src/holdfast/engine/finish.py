@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from holdfast.engine.claim import wake_before_others
 from holdfast.engine.trigger import clean_tags, load_specs
 from holdfast.errors import HoldfastError
 from holdfast.model import limits
@@ -317,7 +318,7 @@ def _wake(tx: Tx, run: Run) -> None:
         tx.wake(f"run:{run.id}")
         tx.wake(f"room:{run.environment_id}")
     elif run.status is RunStatus.QUEUED:
-        tx.wake(f"ready:{run.environment_id}")
+        wake_before_others(tx, run)
     elif run.worker_id is None:
         tx.wake(f"room:{run.environment_id}")
     if run.due_at is not None:

@@ -100,6 +100,8 @@ def trigger(tx: Tx, items: list[NewRun]) -> list[Triggered | HoldfastError]:
             tx.wake("upkeep")
         if run.status is S.QUEUED:
             tx.wake(f"ready:{run.environment_id}")
+            if run.priority > 0:
+                tx.wake(f"front:{run.environment_id}")
     return answers
 
 

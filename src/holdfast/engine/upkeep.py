@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from holdfast.engine.claim import lose_worker
+from holdfast.engine.claim import lose_worker, wake_before_others
 from holdfast.engine.trigger import load_specs, with_defaults
 from holdfast.model.ids import TIME_LENGTH, base36
 from holdfast.model.run import Run, closed, enqueued, expired, moved
@@ -135,6 +135,6 @@ def _next_due(tx: Tx, lose_workers: bool) -> int | None:
 
 def _wake(tx: Tx, run: Run) -> None:
     if run.status is S.QUEUED:
-        tx.wake(f"ready:{run.environment_id}")
+        wake_before_others(tx, run)
     elif run.is_final:
         tx.wake(f"run:{run.id}")
