@@ -7,6 +7,7 @@
     ├── NotAuthorised       the key is missing or unknown
     ├── NotFound            no such thing in this environment
     ├── RunNotFound
+    ├── WaitpointNotFound   no such token in this environment
     ├── WorkerNotFound      the worker was declared lost, or never registered
     ├── Fenced              the attempt that asks has lost its lease
     ├── StoreUnavailable    the database does not answer; safe to repeat
@@ -16,6 +17,13 @@
     ├── BlockingCallInLoop  a blocking name was used inside a running event loop
     ├── TaskImportFailed    a task module does not import
     ├── ResultTimeout       the run did not end in time; it goes on
+    ├── TokenTimedOut       a token's timeout passed before it was completed
+    ├── ReplayMismatch      the code asks for something else than the journal has recorded
+    ├── JournalFull         a run has recorded more than is kept
+    ├── WaitInStep          a step may not wait: it is recorded as a whole
+    ├── StepFailed          a recorded failure whose exception class is not there any more
+    ├── StepTimedOut        a step took longer than its timeout
+    ├── SuspensionSwallowed the code caught what unwinds it while its run is suspended
     ├── RunFailed           a run that was waited for did not succeed
     │   ├── RunCancelled  RunCrashed  RunTimedOut  RunExpired
     ├── AbortRun            raised by user code: no further attempt
@@ -88,6 +96,16 @@ class RunNotFound(HoldfastError):
         self.run_id = run_id
 
 
+class WaitpointNotFound(HoldfastError):
+    """No token has this id, or the key in use may not see it."""
+
+    code = "waitpoint_not_found"
+
+    def __init__(self, waitpoint_id: str = "") -> None:
+        super().__init__("Waitpoint not found")
+        self.waitpoint_id = waitpoint_id
+
+
 class WorkerNotFound(HoldfastError):
     """The worker was declared lost (its runs went back to the queue) or never registered."""
 
@@ -158,6 +176,72 @@ class ResultTimeout(HoldfastError, TimeoutError):
     """The run did not end in the time given. It goes on; ask again later."""
 
     code = "result_timeout"
+
+
+class TokenTimedOut(HoldfastError, TimeoutError):
+    """The timeout of a token passed before anybody completed it. `token_id` names it."""
+
+    code = "token_timed_out"
+
+    def __init__(self, token_id: str, message: str = "") -> None:
+        super().__init__(message or f"token {token_id} was not completed in time")
+        self.token_id = token_id
+
+
+class ReplayMismatch(HoldfastError):
+    """While a run was executed again, its code asked for something else than it had before.
+
+    recorded  what the journal has at this place, such as {"kind": "step", "name": "charge", …}; None
+              where the code asks for nothing the journal knows
+    asked     what the code asked for
+
+    Nothing was executed or recorded. The run waits for other code: deploy a version that asks again
+    for what is recorded, and it goes on (docs: living with code changes).
+    """
+
+    code = "replay_mismatch"
+
+    def __init__(self, recorded: dict[str, Any], asked: dict[str, Any], message: str) -> None:
+        super().__init__(message)
+        self.recorded = recorded
+        self.asked = asked
+
+
+class JournalFull(HoldfastError):
+    """A run has recorded more entries, or more bytes, than are kept for one run."""
+
+    code = "journal_full"
+
+
+class WaitInStep(HoldfastError):
+    """A durable wait was used inside a step. A step is recorded as a whole: wait before or after it."""
+
+    code = "wait_in_step"
+
+
+class StepFailed(HoldfastError):
+    """A step failed earlier, and the class of its exception is not known in this process.
+
+    error  what was recorded: {"name": "CardDeclined", "message": "…", "stackTrace": "…"}
+    """
+
+    code = "step_failed"
+
+    def __init__(self, step: str, error: dict[str, Any]) -> None:
+        super().__init__(f"step {step} failed: {error.get('name', 'Error')}: {error.get('message', '')}")
+        self.error = error
+
+
+class StepTimedOut(HoldfastError, TimeoutError):
+    """A step took longer than its timeout."""
+
+    code = "step_timed_out"
+
+
+class SuspensionSwallowed(HoldfastError):
+    """The run's code caught what unwinds it for a suspension, and went on: it must let it pass."""
+
+    code = "suspension_swallowed"
 
 
 class RunFailed(HoldfastError):
