@@ -14,9 +14,11 @@ if TYPE_CHECKING:
         Fenced,
         HoldfastError,
         InvalidRequest,
+        JournalFull,
         NotAuthorised,
         NotFound,
         PayloadTooLarge,
+        ReplayMismatch,
         ResultTimeout,
         RetryAfter,
         RunCancelled,
@@ -26,8 +28,15 @@ if TYPE_CHECKING:
         RunNotFound,
         RunTimedOut,
         ServerUnreachable,
+        StepFailed,
+        StepTimedOut,
+        SuspensionSwallowed,
+        TokenTimedOut,
         Unprocessable,
+        WaitInStep,
+        WaitpointNotFound,
     )
+    from holdfast.sdk import wait
     from holdfast.sdk.batch import arun_all, run_all
     from holdfast.sdk.client import Holdfast
     from holdfast.sdk.context import CurrentRun, NoCurrentRun, current_run, progress
@@ -38,7 +47,9 @@ if TYPE_CHECKING:
     from holdfast.sdk.registry import DuplicateName
     from holdfast.sdk.retry import Retry
     from holdfast.sdk.run import Run
+    from holdfast.sdk.step import step
     from holdfast.sdk.task import Bound, Task, task
+    from holdfast.sdk.token import Token
 
 _HOMES = {
     "AbortRun": "errors",
@@ -51,6 +62,7 @@ _HOMES = {
     "HoldfastError": "errors",
     "Hooks": "sdk.hooks",
     "InvalidRequest": "errors",
+    "JournalFull": "errors",
     "NoCurrentRun": "sdk.context",
     "NotAuthorised": "errors",
     "NotFound": "errors",
@@ -59,6 +71,7 @@ _HOMES = {
     "PayloadInvalid": "sdk.payload",
     "PayloadTooLarge": "errors",
     "Queue": "sdk.queue",
+    "ReplayMismatch": "errors",
     "ResultTimeout": "errors",
     "Retry": "sdk.retry",
     "RetryAfter": "errors",
@@ -70,14 +83,23 @@ _HOMES = {
     "RunNotFound": "errors",
     "RunTimedOut": "errors",
     "ServerUnreachable": "errors",
+    "StepFailed": "errors",
+    "StepTimedOut": "errors",
+    "SuspensionSwallowed": "errors",
     "Task": "sdk.task",
+    "Token": "sdk.token",
+    "TokenTimedOut": "errors",
     "Unprocessable": "errors",
+    "WaitInStep": "errors",
+    "WaitpointNotFound": "errors",
     "arun_all": "sdk.batch",
     "current_run": "sdk.context",
     "global_hooks": "sdk.hooks",
     "progress": "sdk.context",
     "run_all": "sdk.batch",
+    "step": "sdk.step",
     "task": "sdk.task",
+    "wait": "sdk.wait",
 }
 
 __all__ = [
@@ -91,6 +113,7 @@ __all__ = [
     "HoldfastError",
     "Hooks",
     "InvalidRequest",
+    "JournalFull",
     "NoCurrentRun",
     "NotAuthorised",
     "NotFound",
@@ -99,6 +122,7 @@ __all__ = [
     "PayloadInvalid",
     "PayloadTooLarge",
     "Queue",
+    "ReplayMismatch",
     "ResultTimeout",
     "Retry",
     "RetryAfter",
@@ -110,14 +134,23 @@ __all__ = [
     "RunNotFound",
     "RunTimedOut",
     "ServerUnreachable",
+    "StepFailed",
+    "StepTimedOut",
+    "SuspensionSwallowed",
     "Task",
+    "Token",
+    "TokenTimedOut",
     "Unprocessable",
+    "WaitInStep",
+    "WaitpointNotFound",
     "arun_all",
     "current_run",
     "global_hooks",
     "progress",
     "run_all",
+    "step",
     "task",
+    "wait",
 ]
 
 
@@ -127,7 +160,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    module = import_module(f"{__name__}.{home}")
+    value = module if name == "wait" else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -113,6 +113,12 @@ class Settings:
     lease: timedelta = setting(  # noqa: RUF009  # durations are immutable
         "15s", "How long a worker may stay silent before its runs are given to others.", positive_duration
     )
+    warm_wait: timedelta = setting(  # noqa: RUF009  # durations are immutable
+        "5s",
+        "How long a worker keeps a run that does nothing but wait, before it is suspended and holds nothing; "
+        "known longer waits suspend it at once.",
+        duration,
+    )
     retention: timedelta = setting(  # noqa: RUF009  # durations are immutable
         "30d", "How long finished runs are kept; 0 keeps them for ever.", duration
     )

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from holdfast import AbortRun, Queue, Retry, RetryAfter, current_run, task
+from holdfast import AbortRun, Queue, Retry, RetryAfter, current_run, step, task, wait
 
 QUICK = Retry(3, min_delay=0.05, max_delay=0.1)
 ONE_BY_ONE = Queue("one-by-one", concurrency=1)
@@ -32,6 +32,20 @@ def note(name: str) -> None:
 async def double(number: int) -> int:
     note("double")
     return 2 * number
+
+
+@step
+async def asked(number: int) -> str:
+    note("step")
+    return f"asked {number}"
+
+
+@task
+async def ask(number: int) -> list[Any]:
+    note("ask")
+    token = await wait.atoken()
+    current_run().metadata["url"] = token.url
+    return [await asked(number), await token.aresult()]
 
 
 @task

@@ -102,7 +102,7 @@ def kill_server(world: World) -> None:
     world.start_server()
 
 
-def kill_all(world: World) -> None:
+def kill_all(world: World, start_worker: Callable[[], Any] | None = None) -> None:
     """At once: nobody has time to say goodbye."""
     assert world.server is not None
     processes = [world.server, *(worker for worker in world.workers if worker.popen.poll() is None)]
@@ -113,7 +113,7 @@ def kill_all(world: World) -> None:
     for process in processes:
         world.kill(process)
     world.start_server()
-    world.start_worker()
+    (start_worker or world.start_worker)()
 
 
 def survive(world: World, *faults: Callable[[World], None]) -> None:

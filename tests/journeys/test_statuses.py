@@ -255,10 +255,26 @@ def test_timed_out_when_asked_and_when_killed(shared: World, bystander: str):
         assert 5 <= seconds(run["startedAt"], run["finishedAt"]) < 8
 
 
-def test_the_statuses_above_are_all_but_the_one_of_durable_waits():
-    """WAITING_TO_RESUME is reached by a run that is suspended on a waitpoint, and by nothing else."""
-    expected = {str(status) for status in RunStatus if status is not RunStatus.WAITING_TO_RESUME}
-    expected |= {f"attempt {status}" for status in AttemptStatus}
+@reaches("WAITING_TO_RESUME", "QUEUED", "COMPLETED_SUCCESSFULLY", "attempt EXECUTING", "attempt COMPLETED")
+def test_waiting_to_resume_and_then_resumed_by_another_worker(lonely: World):
+    lonely.start_server()
+    worker = lonely.start_worker()
+    run_id = lonely.trigger("ask", 7)
+    waiting = read(lonely.reaches(run_id, "WAITING_TO_RESUME"), "EXECUTING")
+    lonely.kill(worker)
+    answer = lonely.call("POST", waiting["metadata"]["url"], {"by": "ann"}, headers={"Authorization": ""})
+    assert answer == {"success": True}
+    # At its old place, while there is nobody to take it.
+    read(lonely.reaches(run_id, "QUEUED"), "EXECUTING")
+    lonely.start_worker()
+    done = read(lonely.reaches(run_id, "COMPLETED_SUCCESSFULLY"), "COMPLETED")
+    assert done["output"] == ["asked 7", {"by": "ann"}]
+    # The function began from the top again; its step ran once.
+    assert [words[2] for words in lonely.begun(run_id, 3)] == ["ask", "step", "ask"]
+
+
+def test_the_statuses_above_are_all():
+    expected = {str(status) for status in RunStatus} | {f"attempt {status}" for status in AttemptStatus}
     assert expected == PROMISED
 
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import assert_type
+from typing import Any, assert_type
 
-from holdfast import Bound, HoldfastError, Queue, Retry, Run, arun_all, run_all, task
+from holdfast import (
+    Bound,
+    HoldfastError,
+    Queue,
+    Retry,
+    Run,
+    Token,
+    arun_all,
+    run_all,
+    step,
+    task,
+    wait,
+)
 
 
 @dataclass
@@ -64,6 +77,38 @@ async def in_a_loop(order: Order) -> None:
     assert_type(await arun_all([fulfil.bind(order)], return_exceptions=True), list[str | HoldfastError])
 
 
+@step
+async def charge(order: Order, *, cents: int = 0) -> str:
+    return order.id
+
+
+@step(retry=Retry(3), timeout="10s", name="post")
+def send(order: Order) -> int:
+    return order.cents
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+async def durable(order: Order, run: Run[str]) -> None:
+    assert_type(await charge(order, cents=1), str)
+    assert_type(send(order), int)
+    assert_type(step(double)(3), int)
+    assert_type(step(name="twice")(double)(3), int)
+    sleeping: Callable[[timedelta], Coroutine[Any, Any, None]] = wait.asleep
+    await sleeping(timedelta(days=1))
+    token = await wait.atoken(Order, timeout="3d")
+    assert_type(token, Token[Order])
+    assert_type(await token.aresult(), Order)
+    assert_type(await (await wait.atoken()).aresult(), Any)
+    assert_type(Token.by_id("waitpoint_1", Order), Token[Order])
+    assert_type(wait.token(int).result(timeout=3), int)
+    assert_type(await wait.afirst(run, timeout="1h"), Run[str])
+    either: Run[Any] | Token[Any] = await wait.afirst(run, token)
+    print(either.id)
+
+
 def mistakes(order: Order) -> None:
     # Each of these must be an error: an ignore that is not needed is reported.
     send_email.trigger("a")  # type: ignore[call-arg]  # a missing argument
@@ -72,3 +117,5 @@ def mistakes(order: Order) -> None:
     fulfil.bind()  # type: ignore[call-arg]  # nothing bound
     wrong: int = fulfil.run(order)  # type: ignore[assignment]  # a wrong result
     print(wrong)
+    send("a")  # type: ignore[arg-type]  # a wrong type
+    wait.first("run_1")  # type: ignore[type-var]  # neither a run nor a token

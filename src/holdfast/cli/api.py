@@ -97,6 +97,22 @@ class Server:
                 return
             query["page[after]"] = following
 
+    def journal(self, run_id: str) -> Iterator[JSON]:
+        """What a run has recorded, in order."""
+        query = {"page[size]": "1000"}
+        while True:
+            page = self.get(f"/api/v1/runs/{quote(run_id, safe='')}/journal", query)
+            yield from page["data"]
+            following = page["pagination"].get("next")
+            if not following:
+                return
+            query["page[after]"] = following
+
+    def results(self, runs: list[str], tokens: list[str]) -> JSON:
+        """The results of runs and tokens that have ended, by id."""
+        answer = self.post("/api/v1/runs/results", {"runs": runs, "tokens": tokens})
+        return {one["id"]: one for one in (*answer["results"], *answer["tokens"])}
+
     def finished(self, run_id: str, timeout: float | None) -> JSON:
         """The result of a run, once it has ended; raises ResultTimeout after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout

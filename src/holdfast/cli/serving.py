@@ -181,6 +181,7 @@ def make_supervisor(
         drain_seconds=settings.drain.total_seconds(),
         recycle_after=settings.recycle_runs or None,
         recycle_memory=settings.recycle_memory or None,
+        warm_seconds=settings.warm_wait.total_seconds(),
         echo=echo,
     )
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 from holdfast.errors import HoldfastError
+from holdfast.model.journal import Entry
 from holdfast.model.limits import MAX_BATCH
 from holdfast.sdk.client import default_client
-from holdfast.sdk.context import CurrentRun, current_run_or_none
+from holdfast.sdk.context import (
+    CurrentRun,
+    Durable,
+    current_durable,
+    current_run_or_none,
+    refuse_in_step,
+)
 from holdfast.sdk.policy import Flow, Request, asked, error_from
 from holdfast.sdk.run import Run
 from holdfast.sdk.task import Bound
 from holdfast.sdk.transport import Connection, refuse_in_loop
+from holdfast.sdk.values import digest
 from holdfast.sdk.waiting import Pending
 
 R = TypeVar("R")
@@ -35,7 +44,10 @@ def run_all(bound: Items, *, return_exceptions: bool = False) -> Any:
     errors are entries. Nothing in, nothing out: no call is made for no item.
     """
     refuse_in_loop("run_all", "arun_all")
+    refuse_in_step("run_all()")
     items = _items(bound)
+    if items and (durable := current_durable()) is not None:
+        return durable.blocking(lambda: _all_durably(durable, items, return_exceptions))
     connection = default_client().connection
     return connection.run(_all(connection, items, return_exceptions)) if items else []
 
@@ -48,7 +60,10 @@ async def arun_all(
 ) -> list[R | HoldfastError]: ...
 async def arun_all(bound: Items, *, return_exceptions: bool = False) -> Any:
     """As `run_all`, inside an event loop."""
+    refuse_in_step("arun_all()")
     items = _items(bound)
+    if items and (durable := current_durable()) is not None:
+        return await _all_durably(durable, items, return_exceptions)
     connection = default_client().connection
     return await connection.arun(_all(connection, items, return_exceptions)) if items else []
 
@@ -87,6 +102,38 @@ def _all(connection: Connection, items: Sequence[Bound[Any]], return_exceptions:
                 results[place] = runs[place].settled(result)
             except HoldfastError as error:
                 failed(place, error)
+    return results
+
+
+async def _all_durably(durable: Durable, items: Sequence[Bound[Any]], return_exceptions: bool) -> list[Any]:
+    """As `_all`, recorded in the journal of the current run, whose children they are."""
+    results: list[Any] = [None] * len(items)
+    runs: dict[str, list[tuple[int, Run[Any]]]] = {}
+    connection = default_client().connection
+
+    def failed(place: int, error: HoldfastError, about: Entry | str) -> None:
+        durable.failed(error, about)
+        if not return_exceptions:
+            raise error
+        results[place] = error
+
+    for start, texts in _chunks(items, current_run_or_none()):
+        tasks = ", ".join(dict.fromkeys(item.task.id for item in items[start : start + len(texts)]))
+        entry, answers = await durable.trigger(tasks[:200], digest(texts, {}), [json.loads(t) for t in texts])
+        for place, one in enumerate(answers, start):
+            if "error" in one:
+                failed(place, error_from(one), entry)
+            else:
+                task = items[place].task
+                run: Run[Any] = Run(connection, {**one, "taskIdentifier": task.id}, task.shape.decode_output)
+                runs.setdefault(one["id"], []).append((place, run))
+    while runs:
+        for id, result in await durable.next_results(list(runs), "last" if return_exceptions else "failure"):
+            for place, run in runs.pop(id, ()):
+                try:
+                    results[place] = run.settled(result)
+                except HoldfastError as error:
+                    failed(place, error, id)
     return results
 
 

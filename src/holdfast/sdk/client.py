@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ VARIABLES = ("HOLDFAST_API_URL", "HOLDFAST_SECRET_KEY", "TRIGGER_API_URL", "TRIG
 PAGE = 100
 
 _defaults: dict[tuple[str | None, ...], Holdfast] = {}
+_in_place: list[Holdfast] = []  # of the default one, for tests
 
 Filter = str | Sequence[str] | None
 
@@ -145,11 +147,23 @@ class Runs:
 
 def default_client() -> Holdfast:
     """The client that tasks trigger with: of the server and key that the environment names now."""
+    if _in_place:
+        return _in_place[-1]
     named = tuple(os.environ.get(name) for name in VARIABLES)
     client = _defaults.get(named)
     if client is None:
         client = _defaults.setdefault(named, Holdfast())
     return client
+
+
+@contextmanager
+def in_place_of_default(client: Holdfast) -> Iterator[None]:
+    """While this lasts, tasks trigger with `client`, in all threads."""
+    _in_place.append(client)
+    try:
+        yield
+    finally:
+        _in_place.remove(client)
 
 
 def _query(

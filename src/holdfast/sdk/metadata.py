@@ -9,7 +9,7 @@ from holdfast.errors import InvalidRequest, Unprocessable
 from holdfast.model.limits import MAX_TAG, MAX_TAGS
 from holdfast.model.metadata import Operation, applied, check_operations
 
-Send = Callable[[list[Operation]], None]
+Send = Callable[[list[Operation]], bool | None]  # False: it was written before, in an earlier process
 
 
 class MetadataWriter:
@@ -70,10 +70,18 @@ class RunMetadata(MetadataWriter, MutableMapping[str, Any]):
     """
 
     def __init__(
-        self, metadata: Mapping[str, Any], send: Send, parent: MetadataWriter, root: MetadataWriter
+        self,
+        metadata: Mapping[str, Any],
+        send: Send,
+        parent: MetadataWriter,
+        root: MetadataWriter,
+        repeats: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(send)
         self._known = dict(metadata)
+        self._repeats = (
+            repeats  # whether the next change was written before: then its key may be gone already
+        )
         self.parent = parent
         self.root = root
 
@@ -90,7 +98,7 @@ class RunMetadata(MetadataWriter, MutableMapping[str, Any]):
         return f"RunMetadata({self._known!r})"
 
     def __delitem__(self, key: str) -> None:
-        if key not in self._known:
+        if key not in self._known and not self._repeats():
             raise KeyError(key)
         super().__delitem__(key)
 
@@ -101,7 +109,8 @@ class RunMetadata(MetadataWriter, MutableMapping[str, Any]):
     update = MetadataWriter.update  # type: ignore[assignment]  # narrower on purpose
 
     def _apply(self, operations: list[Operation]) -> None:
-        self._send(operations)
+        if self._send(operations) is False:
+            return  # what is known has it already
         for operation in operations:
             key = operation.get("key", "$.")
             if key.startswith("$."):

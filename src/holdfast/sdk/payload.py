@@ -69,11 +69,11 @@ class Shape:
         if not self._visible:
             return None
         if self._single is None:
-            return _dumped(self._adapter, dict(given), PayloadInvalid, f"the payload of {self.label}")
+            return dumped(self._adapter, dict(given), PayloadInvalid, f"the payload of {self.label}")
         if self._single not in given:
             return None
         place = f"the payload of {self.label}"
-        return _dumped(self._adapter, given[self._single], PayloadInvalid, place, self._single)
+        return dumped(self._adapter, given[self._single], PayloadInvalid, place, self._single)
 
     def decode_arguments(
         self, text: str | None, run: CurrentRun | None
@@ -93,7 +93,7 @@ class Shape:
         """JSON text of what the function returned. Raises OutputInvalid."""
         if value is None and self._returns in (None, Any):
             return "null"
-        return _dumped(self._output_adapter, value, OutputInvalid, f"the output of {self.label}") or "null"
+        return dumped(self._output_adapter, value, OutputInvalid, f"the output of {self.label}") or "null"
 
     def decode_output(self, text: str) -> Any:
         """What `encode_output` wrote, as the return type. Raises OutputInvalid."""
@@ -102,7 +102,7 @@ class Shape:
         try:
             return self._output_adapter.validate_json(text)
         except ValidationError as error:
-            raise OutputInvalid(f"the output of {self.label} does not fit: {_told(error, '')}") from None
+            raise OutputInvalid(f"the output of {self.label} does not fit: {told(error, '')}") from None
 
     def schema(self) -> dict[str, Any] | None:
         """The JSON schema of the payload; None when anything fits, or when the types have none."""
@@ -151,7 +151,7 @@ class Shape:
         except ValidationError as error:
             if text == "null" and self._all_optional:
                 return {}
-            raise PayloadInvalid(f"{place} does not fit: {_told(error, self._single or '')}") from None
+            raise PayloadInvalid(f"{place} does not fit: {told(error, self._single or '')}") from None
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class Shape:
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
         if self._single is not None:
-            return _adapter(
+            return adapter_of(
                 self._hints.get(self._single, Any), PayloadInvalid, f"{self._single} of {self.label}"
             )
         from typing import NotRequired, Required
@@ -211,11 +211,11 @@ class Shape:
         # A TypedDict, unlike a model, takes every name that a parameter may have.
         shape = cast(Any, TypedDict)(self._fn.__name__, fields)
         shape.__pydantic_config__ = ConfigDict(extra="forbid")
-        return _adapter(shape, PayloadInvalid, f"the parameters of {self.label}")
+        return adapter_of(shape, PayloadInvalid, f"the parameters of {self.label}")
 
     @cached_property
     def _output_adapter(self) -> TypeAdapter[Any]:
-        return _adapter(self._returns, OutputInvalid, f"the return type of {self.label}")
+        return adapter_of(self._returns, OutputInvalid, f"the return type of {self.label}")
 
 
 def _is_current_run(hint: Any) -> bool:
@@ -224,7 +224,7 @@ def _is_current_run(hint: Any) -> bool:
     return hint is CurrentRun
 
 
-def _adapter(hint: Any, error: type[HoldfastError], what: str) -> TypeAdapter[Any]:
+def adapter_of(hint: Any, error: type[HoldfastError], what: str) -> TypeAdapter[Any]:
     from pydantic import ConfigDict, TypeAdapter
     from pydantic.errors import PydanticUserError
 
@@ -240,7 +240,7 @@ def _adapter(hint: Any, error: type[HoldfastError], what: str) -> TypeAdapter[An
         raise error(f"{what} can not be read from JSON: {reason}") from cause
 
 
-def _dumped(
+def dumped(
     adapter: TypeAdapter[Any], value: Any, error: type[HoldfastError], what: str, root: str = ""
 ) -> str:
     """`value`, validated, as JSON text. NaN and infinities are refused."""
@@ -259,7 +259,7 @@ def _dumped(
         if b"null" in raw and not _is_finite(adapter.dump_python(valid, warnings="error")):
             raise error(f"{what} holds a number that is not finite")
     except ValidationError as cause:
-        raise error(f"{what} does not fit: {_told(cause, root)}") from None
+        raise error(f"{what} does not fit: {told(cause, root)}") from None
     except (PydanticSerializationError, InvalidRequest, ValueError, TypeError, RecursionError) as cause:
         raise error(f"{what} can not be written as JSON: {cause}") from cause
     return raw.decode()
@@ -275,7 +275,7 @@ def _is_finite(value: Any) -> bool:
     return True
 
 
-def _told(error: ValidationError, root: str) -> str:
+def told(error: ValidationError, root: str) -> str:
     """Each mistake with its place and the value seen."""
     told = []
     found = error.errors(include_url=False, include_context=False)

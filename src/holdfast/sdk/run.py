@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
+from holdfast.errors import ResultTimeout, RunFailed
 from holdfast.model.duration import duration_ms
 from holdfast.model.status import FINAL, RunStatus
+from holdfast.sdk.context import Durable, current_durable, refuse_in_step
 from holdfast.sdk.policy import Flow, Request, asked
 from holdfast.sdk.transport import Connection, refuse_in_loop
 from holdfast.sdk.waiting import Result, deadline_of, failure, next_results
@@ -158,13 +160,19 @@ class Run(Generic[R]):
         """Wait for the end and give what the task returned.
 
         Raises RunFailed or its subclass for how the run ended, ResultTimeout after `timeout`; the run
-        goes on then. An ended run answers again without a call.
+        goes on then. An ended run answers again without a call. Inside a task the wait is durable.
         """
         refuse_in_loop("result", "aresult")
+        refuse_in_step("run.result()")
+        if (durable := current_durable()) is not None:
+            return self._settled_durably(durable, durable.blocking(lambda: self._durably(durable, timeout)))
         return self.settled(self._connection.run(self._finished(timeout)))
 
     async def aresult(self, timeout: timedelta | float | str | None = None) -> R:
         """As `result`, inside an event loop."""
+        refuse_in_step("run.aresult()")
+        if (durable := current_durable()) is not None:
+            return self._settled_durably(durable, await self._durably(durable, timeout))
         return self.settled(await self._connection.arun(self._finished(timeout)))
 
     def refresh(self) -> Run[R]:
@@ -201,6 +209,22 @@ class Run(Generic[R]):
         if self._result is None:
             [self._result] = yield from next_results([self.id], deadline)
         return self._result
+
+    async def _durably(self, durable: Durable, timeout: timedelta | float | str | None) -> Result:
+        if timeout is None:
+            return await durable.result_of(self.id)
+        due_at = await durable.deadline(max(0, duration_ms(timeout, "timeout")))
+        found = await durable.first([self.id], [], due_at)
+        if found is None:
+            raise ResultTimeout(f"{self.id} did not end in time; waiting again later is fine")
+        return found[1]
+
+    def _settled_durably(self, durable: Durable, result: Result) -> R:
+        try:
+            return self.settled(result)
+        except RunFailed as error:
+            durable.failed(error, self.id)
+            raise
 
     def settled(self, result: Result) -> R:
         """What the task returned, by the result as the server tells it; raises RunFailed."""

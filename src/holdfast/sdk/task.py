@@ -34,19 +34,27 @@ from typing import (
 )
 from urllib.parse import quote
 
+from holdfast.model.journal import Entry
 from holdfast.model.limits import MAX_TASK_ID
 from holdfast.sdk import options as trigger_options
 from holdfast.sdk import registry
 from holdfast.sdk.client import default_client
-from holdfast.sdk.context import CurrentRun, current_run_or_none
+from holdfast.sdk.context import (
+    CurrentRun,
+    Durable,
+    current_durable,
+    current_run_or_none,
+    refuse_in_step,
+)
 from holdfast.sdk.hooks import KINDS, Hooks
 from holdfast.sdk.options import Options
 from holdfast.sdk.payload import Shape
-from holdfast.sdk.policy import Flow, Request, asked
+from holdfast.sdk.policy import Flow, Request, asked, error_from
 from holdfast.sdk.queue import Queue
 from holdfast.sdk.retry import Retry
 from holdfast.sdk.run import Run
 from holdfast.sdk.transport import refuse_in_loop
+from holdfast.sdk.values import digest
 
 if TYPE_CHECKING:
     from holdfast.wire.workers import WireTask
@@ -108,21 +116,28 @@ class Task(Generic[P, R]):
     def trigger(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Queue a run with these arguments. Raises TypeError or PayloadInvalid for arguments that do not fit."""
         refuse_in_loop("trigger", "atrigger")
+        if (durable := current_durable()) is not None:
+            item = self._item(args, kwargs)
+            return self._triggered(durable, durable.blocking(lambda: self._durably(durable, item)))
         connection = default_client().connection
         return self._run(connection.run(self._triggering(args, kwargs)))
 
     async def atrigger(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """As `trigger`, inside an event loop."""
+        if (durable := current_durable()) is not None:
+            return self._triggered(durable, await self._durably(durable, self._item(args, kwargs)))
         connection = default_client().connection
         return self._run(await connection.arun(self._triggering(args, kwargs)))
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Queue a run, wait for its end, and give what it returned. Raises as `Run.result`."""
         refuse_in_loop("run", "arun")
+        refuse_in_step(f"{self.id}.run()")
         return self.trigger(*args, **kwargs).result()
 
     async def arun(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `run`, inside an event loop."""
+        refuse_in_step(f"{self.id}.arun()")
         return await (await self.atrigger(*args, **kwargs)).aresult()
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
@@ -168,6 +183,22 @@ class Task(Generic[P, R]):
         if schema is not None:
             told["payloadSchema"] = schema
         return told
+
+    def _item(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        payload = self.shape.encode_arguments(args, kwargs)
+        return item_of(self.id, payload, trigger_options.on_wire(self._options, current_run_or_none()))
+
+    async def _durably(self, durable: Durable, item: dict[str, Any]) -> tuple[Entry, dict[str, Any]]:
+        entry, answers = await durable.trigger(self.id, digest([item], {}), [item])
+        return entry, answers[0]
+
+    def _triggered(self, durable: Durable, made: tuple[Entry, dict[str, Any]]) -> Run[R]:
+        entry, answer = made
+        if "error" in answer:
+            error = error_from(answer)
+            durable.failed(error, entry)
+            raise error
+        return self._run(answer)
 
     def _run(self, answer: dict[str, Any]) -> Run[R]:
         return Run(
@@ -215,6 +246,10 @@ class Bound(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<{self.task.id} bound to {(self.payload or 'nothing')[:60]}>"
+
+    def item(self, run: CurrentRun | None) -> dict[str, Any]:
+        """The item of a batch."""
+        return item_of(self.task.id, self.payload, trigger_options.on_wire(self.options, run))
 
     def on_wire(self, run: CurrentRun | None) -> str:
         """JSON text of the item of a batch."""
@@ -319,6 +354,14 @@ def task(
         return made
 
     return decorate if fn is None else decorate(fn)
+
+
+def item_of(id: str, payload: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """A trigger as an item of a batch."""
+    item: dict[str, Any] = {"task": id, "options": options}
+    if payload is not None:
+        item["payload"] = json.loads(payload)
+    return item
 
 
 def kebab(name: str) -> str:

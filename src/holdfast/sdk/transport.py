@@ -46,7 +46,7 @@ class Connection:
     def __init__(self, url: str, key: str, *, in_run: bool = False, transport: Any = None) -> None:
         self.url = url.rstrip("/")
         self._key = key
-        self._in_run = in_run
+        self.in_run = in_run
         self._transport = transport
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -104,7 +104,7 @@ class Connection:
 
     def _arguments(self, step: Send) -> dict[str, Any]:
         headers = dict(step.headers)
-        run = current_run_or_none() if self._in_run else None
+        run = current_run_or_none() if self.in_run else None
         if run is not None:
             headers["x-holdfast-lease"] = "{}:{}".format(*run.lease)
         import httpx2

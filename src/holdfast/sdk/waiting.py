@@ -56,6 +56,29 @@ def next_results(ids: Sequence[str], deadline: float | None) -> Flow[list[Result
             yield Pause(FREED)  # a server that shuts down answers at once
 
 
+def ended(runs: Sequence[str], tokens: Sequence[str], wait_ms: int) -> Flow[dict[str, Result]]:
+    """The results of those runs and tokens that have ended, by id; waits up to `wait_ms` for the first."""
+    body = json.dumps({"runs": list(runs), "tokens": list(tokens), "waitMs": wait_ms}).encode()
+    answer = yield from asked(
+        Request("POST", "/api/v1/runs/results", body, timeout=wait_ms / 1_000 + 15, tries=PATIENT_TRIES)
+    )
+    return {one["id"]: one for one in (*answer["results"], *answer["tokens"])}
+
+
+def until_ended(
+    runs: Sequence[str], tokens: Sequence[str], deadline: float | None
+) -> Flow[dict[str, Result]]:
+    """As `ended`, waiting until there is one; nothing when none has ended at `deadline`."""
+    while True:
+        left = HELD_MS if deadline is None else int((deadline - time.monotonic()) * 1_000)
+        asked_at = time.monotonic()
+        found = yield from ended(runs, tokens, max(0, min(HELD_MS, left)))
+        if found or left <= 0:
+            return found
+        if time.monotonic() - asked_at < GATHERED:
+            yield Pause(FREED)  # a server that shuts down answers at once
+
+
 class Pending:
     """Runs that are waited for, each with the places in a list that its result belongs to."""
 

@@ -20,7 +20,7 @@ import inspect
 import logging
 import random
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,26 +28,45 @@ from holdfast.errors import (
     AbortRun,
     HoldfastError,
     InvalidRequest,
+    JournalFull,
     NotAuthorised,
     NotFound,
     PayloadTooLarge,
+    ReplayMismatch,
     RetryAfter,
     RunNotFound,
+    SuspensionSwallowed,
     Unprocessable,
+    WaitInStep,
+    WaitpointNotFound,
 )
 from holdfast.model.duration import duration_ms
 from holdfast.model.error import MAX_MESSAGE, MAX_NAME, MAX_STACK, RunError, internal_error, may_be_retried
 from holdfast.model.limits import MAX_OUTPUT
 from holdfast.model.retry import retry_delay_ms
-from holdfast.sdk.context import CurrentRun, entered
+from holdfast.sdk.context import CurrentRun, entered, in_step
 from holdfast.sdk.hooks import Hooks, global_hooks
 from holdfast.sdk.task import Task
 from holdfast.worker.capture import clean
+from holdfast.worker.durable import Durable
+from holdfast.worker.parking import is_suspended
+from holdfast.worker.scope import Branches
 
 log = logging.getLogger("holdfast.worker")
 
 CANCELLED = "cancelled"  # the message of the cancellation that lets on_cancel run
-REFUSALS = (InvalidRequest, Unprocessable, PayloadTooLarge, NotAuthorised, NotFound, RunNotFound)
+# Of code or request, and the same at the next attempt.
+REFUSALS = (
+    InvalidRequest,
+    JournalFull,
+    NotAuthorised,
+    NotFound,
+    PayloadTooLarge,
+    RunNotFound,
+    Unprocessable,
+    WaitInStep,
+    WaitpointNotFound,
+)
 MAX_FRAMES = 50
 
 
@@ -64,6 +83,8 @@ class Outcome:
     output: str | None = None
     error: RunError | None = None
     retry_delay_ms: int | None = None
+    forget: Sequence[int] = ()  # recorded failures that the next attempt tries anew
+    suspended: bool = False  # it has not ended: it waits
 
 
 class MiddlewareFailed(HoldfastError):
@@ -77,20 +98,29 @@ async def run_attempt(
     *,
     max_attempts: int | None = None,
     in_thread: InThread = asyncio.to_thread,
+    branches: Branches | None = None,
+    durable: Callable[[], Durable | None] = lambda: None,
+    resumed: bool = False,
 ) -> Outcome:
     """Run `task` once and say how it ended. Only a cancellation is raised.
 
     max_attempts  the run's own number; None takes the task's
     in_thread     where sync functions run
+    branches      keeps track of the asyncio tasks that the code starts
+    durable       the run's journal and waits, if it has used any by then
+    resumed       it goes on after a suspension
     """
-    with entered(run):
+    branches = branches or Branches()
+    with entered(run), branches.entered():
         try:
             args, kwargs = task.decode_payload(payload_text, run)
         except HoldfastError as error:
             return Outcome(
                 error=_internal("TASK_INPUT_ERROR", f"the payload does not fit {task.id}: {error}")
             )
-        attempt = _Attempt(task, run, in_thread, max_attempts or task.retry.policy.max_attempts)
+        attempts = max_attempts or task.retry.policy.max_attempts
+        attempt = _Attempt(task, run, in_thread, attempts, durable, resumed)
+        branches.on_wait = lambda: attempt.each("on_wait", run)
         try:
             return await attempt.perform(args, kwargs)
         except asyncio.CancelledError as cancelled:
@@ -100,7 +130,17 @@ async def run_attempt(
 
 
 class _Attempt:
-    def __init__(self, task: Task[Any, Any], run: CurrentRun, in_thread: InThread, max_attempts: int) -> None:
+    def __init__(
+        self,
+        task: Task[Any, Any],
+        run: CurrentRun,
+        in_thread: InThread,
+        max_attempts: int,
+        durable: Callable[[], Durable | None],
+        resumed: bool,
+    ) -> None:
+        self.durable = durable
+        self.resumed = resumed
         self.task = task
         self.run = run
         self.in_thread = in_thread
@@ -116,7 +156,9 @@ class _Attempt:
                 raise
             return await self._failed(error)  # user code awaited something that was cancelled
         except BaseException as error:
-            return await self._failed(error)
+            return self._held_up(error) or await self._failed(error)
+        if (held_up := self._held_up(None)) is not None:
+            return held_up
         try:
             output = self.task.encode_output(value)
         except Exception as error:
@@ -130,6 +172,28 @@ class _Attempt:
         await self.each("on_success", self.run, value)
         await self.each("on_complete", self.run)
         return Outcome(output=output)
+
+    def _held_up(self, error: BaseException | None) -> Outcome | None:
+        """The outcome of code that was unwound for a suspension, or that can not go on as it is recorded."""
+        durable = self.durable()
+        if durable is None:
+            return None
+        if durable.suspending:
+            if is_suspended(error):
+                return Outcome(suspended=True)
+            swallowed = SuspensionSwallowed(
+                f"{self.task.id} caught Suspended, which unwinds a run that waits, and went on"
+                f"{'' if error is None else f' ({type(error).__name__})'}: let it pass (`except Exception` does)"
+            )
+            return Outcome(error=as_data(swallowed))
+        if error is None and durable.broken is None:
+            durable.check_end()
+        broken = durable.broken
+        if not isinstance(broken, ReplayMismatch):
+            # What was raised for it, the code may have caught.
+            return Outcome(error=as_data(broken)) if broken is not None and error is None else None
+        sides = {"recorded": broken.recorded, "asked": broken.asked}
+        return Outcome(error={**_internal("TASK_RUN_REPLAY_MISMATCH", str(broken)), **sides})
 
     async def _through_middleware(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         chain = [*global_hooks.middleware, *self.task.hooks.middleware]
@@ -162,8 +226,11 @@ class _Attempt:
 
     async def _function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
-            for hook in (*global_hooks.on_start_attempt, *self.task.hooks.on_start_attempt):
-                await self._call(hook, self.run)
+            first = "on_resume" if self.resumed else "on_start_attempt"
+            for hooks in (global_hooks, self.task.hooks):
+                for hook in _hooks(hooks, first):
+                    with in_step(f"{first} (a hook)"):
+                        await self._call(hook, self.run)
             if self.task.is_async:
                 return await self.task.fn(*args, **kwargs)
             return await self.in_thread(lambda: self.task.fn(*args, **kwargs))
@@ -193,7 +260,9 @@ class _Attempt:
         if delay is None:
             await self.each("on_failure", self.run, error)
             await self.each("on_complete", self.run)
-        return Outcome(error=recorded, retry_delay_ms=delay)
+        durable = self.durable()
+        forget = durable.to_forget(error) if durable is not None and delay is not None else ()
+        return Outcome(error=recorded, retry_delay_ms=delay, forget=forget)
 
     def _retry_delay_ms(self, error: BaseException) -> int | None:
         """The delay before the next attempt by the task's policy, None when there shall be none."""
@@ -229,7 +298,8 @@ class _Attempt:
         for hooks in (global_hooks, self.task.hooks):
             for hook in _hooks(hooks, name):
                 try:
-                    await self._call(hook, *given)
+                    with in_step(f"{name} (a hook)"):
+                        await self._call(hook, *given)
                 except asyncio.CancelledError:
                     raise
                 except BaseException:
@@ -274,7 +344,7 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith(OURS)
 
 
-OURS = __file__.rpartition("/")[0] + "/"
+OURS = tuple(f"{__file__.rpartition('/worker/')[0]}/{part}/" for part in ("worker", "sdk"))
 
 
 def _internal(code: str, message: str) -> RunError:

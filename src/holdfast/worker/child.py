@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import holdfast
-from holdfast.worker.held import Held
+from holdfast.worker.held import JOURNAL, Held
 from holdfast.worker.limits import DEADLINE
 from holdfast.worker.pipe import Message, Pipe
 from holdfast.worker.talk import Talk
@@ -22,7 +22,7 @@ from holdfast.worker.talk import Talk
 OUTPUT_PER_SECOND = 1024 * 1024  # of what user code prints outside of runs; more is dropped
 BLOCKED_SECONDS = 1.0  # without an answer an executor gets no new runs
 EXIT_SECONDS = 1.0  # from closing the pipe to being killed
-REPORTS = frozenset({"succeeded", "failed", "ended", "logs", "metadata", "tags"})
+REPORTS = frozenset({"succeeded", "failed", "suspended", "ended", "logs", "metadata", "tags", *JOURNAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class ExecutorSettings:
     tasks: tuple[str, ...]
     threads: int
     memory_limit: int | None = None  # bytes beyond what the interpreter and the imports take
+    warm_ms: int = 5_000  # how long a run that waits is kept before it is suspended
     environment: dict[str, str] = field(default_factory=dict)  # added to our own
 
 
@@ -110,6 +111,7 @@ class Child:
                 "tasks": settings.tasks,
                 "threads": settings.threads,
                 "memory_limit": settings.memory_limit,
+                "warm_ms": settings.warm_ms,
             }
         )
 
@@ -137,6 +139,11 @@ class Child:
 
     def ask_to_stop(self, held: Held, reason: str) -> None:
         self._pipe.send({"kind": "stop", "run": held.id, "lease": held.lease, "reason": reason})
+
+    def tell_answered(self, held: Held, report: Message, answer: dict[str, Any]) -> None:
+        """What became of a journal report."""
+        told = {"kind": "answered", "run": held.id, "lease": held.lease, "first": report["first"]}
+        self._pipe.send({**told, "answer": answer})
 
     def ping(self) -> None:
         """Ask for a sign of life, unless one is owed already."""
@@ -227,7 +234,7 @@ class Child:
                     held.begun = True
                     if held.run["maxDuration"] is not None:
                         self._owner.run_begun(held)
-            elif kind in ("waiting", "began"):
+            elif kind in ("waiting", "began", "idle", "active"):
                 self._waiting(kind, message)
             elif kind == "manifest" and self.manifest is None:
                 self.manifest = message
@@ -239,8 +246,9 @@ class Child:
         held = self.runs.get(message.get("run", ""))
         if held is None or held.run["lease"] != message.get("lease"):
             return
-        held.begun = kind == "began"
-        if held.begun:
+        if kind in ("waiting", "began"):
+            held.begun = kind == "began"
+        if kind in ("began", "active"):
             self._owner.run_begun(held)
         else:
             self._owner.run_waits(held)

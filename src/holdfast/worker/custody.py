@@ -14,12 +14,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from holdfast.errors import WorkerNotFound
 from holdfast.model.error import internal_error
 from holdfast.model.limits import NO_MAX_DURATION
 from holdfast.worker.child import Child
 from holdfast.worker.deaths import OutOfMemoryCounter, death, over_time
 from holdfast.worker.fleet import STARTS_PER_RUN, Fleet, FleetSettings
-from holdfast.worker.held import CANCELLED, FENCED, RELEASED, TIMED_OUT, Held, Stop
+from holdfast.worker.held import CANCELLED, FENCED, JOURNAL, RELEASED, TIMED_OUT, Held, Stop
 from holdfast.worker.membership import Membership
 from holdfast.worker.pipe import Message
 from holdfast.worker.talk import Talk
@@ -43,13 +44,14 @@ class Custody:
         self._stopping: set[Held] = set()
         self._closing: dict[str, int] = {}  # leases of "closed" reports without an answer
         self._out_of_memory = OutOfMemoryCounter()
+        self._fetching: set[asyncio.Task[None]] = set()
 
     # ---- from the server
 
     def take(self, membership: Membership, run: dict[str, Any]) -> None:
-        held = Held(run, membership)
+        held = Held(run, membership, active_seconds=run["activeMs"] / 1_000)
         self.held[run["id"]] = held
-        self.fleet.dispatch(held)
+        self._begin(held)
 
     def cancelled(self, membership: Membership, cancelled: list[dict[str, Any]]) -> bool:
         """Stop these; they are named again and again until they are reported closed."""
@@ -75,6 +77,10 @@ class Custody:
             return
         unsettled = self._unsettled.pop(run_id, None) if kind in ("failed", "crashed") else None
         held = self.held.get(run_id)
+        if kind in JOURNAL and status in ("ok", "refused"):
+            if held is not None and held.child is not None and held.lease == report["lease"]:
+                held.child.tell_answered(held, report, answer)
+            return
         if status == "retry" and unsettled is not None and held is None:
             self._sleep(unsettled, answer, stopping)
         elif status == "started" and held is not None:
@@ -82,8 +88,9 @@ class Custody:
                 **held.run,
                 "lease": answer["lease"],
                 "attempt": answer.get("attempt", held.run["attempt"]),
+                "resumed": False,
             }
-            self.fleet.dispatch(held)
+            self._begin(held)
         elif (
             status == "fenced"
             and held is not None
@@ -121,18 +128,25 @@ class Custody:
     def run_begun(self, held: Held) -> None:
         seconds = held.run["maxDuration"]
         if seconds is not None and seconds < NO_MAX_DURATION and held.timer is None:
-            held.timer = self._loop.call_later(seconds, self._time_over, held)
+            held.active_since = self._loop.time()
+            left = max(0.0, seconds - held.active_seconds)
+            held.timer = self._loop.call_later(left, self._time_over, held)
 
     def run_waits(self, held: Held) -> None:
+        """Its time limit stands still."""
         if held.timer is not None:
             held.timer.cancel()
             held.timer = None
+        if held.active_since is not None:
+            held.active_seconds += self._loop.time() - held.active_since
+            held.active_since = None
 
     def run_reported(self, child: Child, held: Held, report: Message) -> None:
         kind = report["kind"]
         if kind == "logs":
             self._talk.logged(held.run, report["records"])
-        if kind in ("logs", "metadata", "tags"):
+        if kind in ("logs", "metadata", "tags") or kind in JOURNAL:
+            held.has_journal = held.has_journal or kind in JOURNAL
             if held.stop is None or held.stop.reason != FENCED:
                 held.membership.report(report)
             return
@@ -268,9 +282,34 @@ class Custody:
         self.changed.set()
         self._freed()
 
+    def _begin(self, held: Held) -> None:
+        """Hand a run out, with its journal."""
+        if held.has_journal or (held.run["entries"] and held.run["journal"] is None):
+            held.has_journal = True
+            task = self._loop.create_task(self._begin_with_journal(held))
+            self._fetching.add(task)
+            task.add_done_callback(self._fetching.discard)
+        else:
+            self.fleet.dispatch(held)
+
+    async def _begin_with_journal(self, held: Held) -> None:
+        """What an earlier attempt has recorded, also in this worker, is read from the server."""
+        try:
+            found = await held.membership.journal(held.id, held.lease)
+        except WorkerNotFound:
+            return  # the membership is being abandoned, and the run with it
+        if held.gone:
+            return
+        if found is None:
+            self._stop(held, FENCED, held.lease)
+            return
+        held.run = {**held.run, **found}
+        self.fleet.dispatch(held)
+
     def _sleep(self, held: Held, answer: dict[str, Any], stopping: bool) -> None:
         """The server granted another attempt here, after a delay."""
-        again = Held({**held.run, "lease": answer["lease"], "attempt": answer["attempt"]}, held.membership)
+        run = {**held.run, "lease": answer["lease"], "attempt": answer["attempt"]}
+        again = Held(run, held.membership, has_journal=held.has_journal)
         if stopping:
             self._release(again)
             return

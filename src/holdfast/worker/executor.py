@@ -7,11 +7,13 @@ lifeline. The first frame it gets holds its settings, the first one it sends its
 
     {"kind": "run", "run": ClaimedRun, "version": "…"}     begin an attempt
     {"kind": "stop", "run", "lease", "reason"}             ask it to end; answered by "ended"
+    {"kind": "answered", "run", "lease", "first", "answer"}  what became of a journal report
     {"kind": "ping"}                                       answered by "pong"
     {"kind": "exit"}                                       leave, now that nothing runs
 
 It sends {"kind": "got", "count": n} for each batch of runs before their code begins; "waiting" and
-"began" for a sync run that finds all threads busy; and reports in the shapes of `wire.workers`.
+"began" for a sync run that finds all threads busy; "idle" and "active" for a run all of whose branches
+wait; and reports in the shapes of `wire.workers`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import faulthandler
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,8 +35,11 @@ from holdfast.sdk.context import CurrentRun
 from holdfast.sdk.task import Task
 from holdfast.worker import capture, limits, manifest
 from holdfast.worker.attempt import Outcome, as_data, run_attempt
+from holdfast.worker.durable import Durable
+from holdfast.worker.link import Outbox, PipeLink
 from holdfast.worker.loop import loop_factory
 from holdfast.worker.pipe import HEADER, MAX_FRAME, Message, Pipe
+from holdfast.worker.scope import Branches, task_factory
 from holdfast.worker.session import FLUSH_SECONDS, AttemptSession
 from holdfast.worker.threads import ThreadPool
 
@@ -45,26 +50,44 @@ class Running:
 
     run: dict[str, Any]
     session: AttemptSession
+    link: PipeLink
+    branches: Branches
     task: asyncio.Task[None] = field(init=False)
     begun: bool = False
     stopping: bool = False
 
 
 class Executor:
-    def __init__(self, tasks: dict[str, Task[Any, Any]], threads: int) -> None:
+    """warm_ms    how long a run that waits is kept before it is suspended
+    pipe       to the supervisor; by default one that is still to be connected
+    make_link  the way of a run's journal to the store
+    """
+
+    def __init__(
+        self,
+        tasks: dict[str, Task[Any, Any]],
+        threads: int,
+        warm_ms: int,
+        pipe: Outbox | None = None,
+        make_link: Callable[[dict[str, Any], Outbox], PipeLink] = PipeLink,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(task_factory)  # type: ignore[arg-type]  # narrower than what loops accept
+        self._warm_ms = warm_ms
         self._tasks = tasks
         self._pool = ThreadPool(threads)
         self._running: dict[str, Running] = {}
         self._dirty: set[AttemptSession] = set()
         self._gone = self._loop.create_future()
-        self.pipe = Pipe(self._received, self._closed)
+        self.pipe: Outbox = pipe if pipe is not None else Pipe(self.received, self._closed)
+        self._make_link = make_link
 
     async def serve(self) -> None:
         """Until the supervisor says exit."""
         await self._gone
 
-    def _received(self, messages: list[Message]) -> None:
+    def received(self, messages: list[Message]) -> None:
+        """What the supervisor says."""
         runs = 0
         for message in messages:
             kind = message["kind"]
@@ -75,6 +98,10 @@ class Executor:
                 self._begin(message["run"], message["version"])
             elif kind == "stop":
                 self._stop(message)
+            elif kind == "answered":
+                running = self._running.get(message["run"])
+                if running is not None and running.run["lease"] == message["lease"]:
+                    running.link.answered(message)
             elif kind == "ping":
                 self.pipe.send({"kind": "pong"})
             elif kind == "exit" and not self._gone.done():
@@ -92,11 +119,28 @@ class Executor:
             )
             self._send(run, Outcome(error=error))
             return
-        session = AttemptSession(run["id"], run["lease"], self._touched)
-        running = Running(run, session)
+        link, branches = self._make_link(run, self.pipe), Branches()
+
+        def make_durable(session: AttemptSession) -> Durable:
+            return Durable(
+                run,
+                link,
+                branches,
+                self._loop,
+                warm_ms=self._warm_ms,
+                before=lambda: self._send_all(session.reports()),
+                changes=lambda: session.operations,
+            )
+
+        # Changes of metadata are only passed over where it is known how far the code had come.
+        written = run["operations"] if run["entries"] else 0
+        session = AttemptSession(run["id"], run["lease"], self._touched, written, make_durable)
+        running = Running(run, session, link, branches)
         self._running[run["id"]] = running
         current = CurrentRun(run, version, session)  # type: ignore[arg-type]  # a ClaimedRun as it was parsed
         running.task = self._loop.create_task(self._attempt(running, task, current))
+        if run["entries"]:
+            assert session.durable is not None  # what is recorded must be asked for again, if only at the end
 
     async def _attempt(self, running: Running, task: Task[Any, Any], current: CurrentRun) -> None:
         running.begun = True
@@ -105,7 +149,14 @@ class Executor:
         outcome: Outcome | None = None
         try:
             outcome = await run_attempt(
-                task, current, run["payload"], max_attempts=run["maxAttempts"], in_thread=self._in_thread(run)
+                task,
+                current,
+                run["payload"],
+                max_attempts=run["maxAttempts"],
+                in_thread=self._in_thread(run),
+                branches=running.branches,
+                durable=lambda: running.session.made,
+                resumed=run["resumed"],
             )
         except asyncio.CancelledError:
             pass  # it was asked to stop, and did
@@ -114,14 +165,16 @@ class Executor:
             outcome = Outcome(
                 error={**internal_error("TASK_EXECUTION_FAILED", ""), "message": as_data(error)["message"]}
             )
+        durable = running.session.made
+        if durable is not None:
+            await durable.close()
         if self._running.get(run["id"]) is running:
             del self._running[run["id"]]
-        for report in running.session.close():
-            self.pipe.send(report)
+        self._send_all(running.session.close())
         if running.stopping or outcome is None:
             self.pipe.send({"kind": "ended", "run": run["id"], "lease": run["lease"]})
         else:
-            self._send(run, outcome)
+            self._send(run, outcome, durable, running.session)
 
     def _in_thread(self, run: dict[str, Any]) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
         def tell(kind: str) -> None:
@@ -135,17 +188,29 @@ class Executor:
 
         return call
 
-    def _send(self, run: dict[str, Any], outcome: Outcome) -> None:
-        report: Message = {
-            "kind": "succeeded",
-            "run": run["id"],
-            "lease": run["lease"],
-            "output": outcome.output,
-        }
-        if outcome.error is not None:
-            del report["output"]
+    def _send(
+        self,
+        run: dict[str, Any],
+        outcome: Outcome,
+        durable: Durable | None = None,
+        session: AttemptSession | None = None,
+    ) -> None:
+        report: Message = {"kind": "succeeded", "run": run["id"], "lease": run["lease"]}
+        if outcome.suspended and durable is not None:
+            durable.flush()
+            report.update(kind="suspended", activeMs=durable.active_ms, waits=durable.waits)
+        elif outcome.error is not None:
             report.update(kind="failed", error=outcome.error, retryDelayMs=outcome.retry_delay_ms)
+            if durable is not None and session is not None and outcome.retry_delay_ms is not None:
+                durable.flush()
+                report.update(forget=list(outcome.forget), operations=durable.operations)
+        else:
+            report["output"] = outcome.output
         self.pipe.send(report)
+
+    def _send_all(self, reports: Iterable[Message]) -> None:
+        for report in reports:
+            self.pipe.send(report)
 
     def _stop(self, message: Message) -> None:
         running = self._running.get(message["run"])
@@ -156,6 +221,8 @@ class Executor:
             self._loop.call_soon(self._stop, message)
             return
         running.stopping = True
+        if running.session.made is not None:
+            running.session.made.interrupt()
         running.task.cancel(message["reason"])
 
     def _touched(self, session: AttemptSession) -> None:
@@ -169,13 +236,14 @@ class Executor:
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, set()
         for session in dirty:
-            for report in session.reports():
-                self.pipe.send(report)
+            self._send_all(session.reports())
 
 
 async def serve(connection: socket.socket, settings: Message, found: Message) -> None:
-    executor = Executor(registry.tasks(), settings["threads"])
-    await asyncio.get_running_loop().create_unix_connection(lambda: executor.pipe, sock=connection)
+    executor = Executor(registry.tasks(), settings["threads"], settings["warm_ms"])
+    pipe = executor.pipe
+    assert isinstance(pipe, Pipe)
+    await asyncio.get_running_loop().create_unix_connection(lambda: pipe, sock=connection)
     executor.pipe.send(found)
     await executor.serve()
 

@@ -29,6 +29,7 @@ class FleetSettings:
     environment: dict[str, str] = field(default_factory=dict)
     recycle_after: int | None = None  # runs
     recycle_memory: int | None = None  # bytes of resident memory
+    warm_ms: int = 5_000  # how long a run that waits is kept before it is suspended
 
 
 class Fleet:
@@ -120,6 +121,7 @@ class Fleet:
             self.settings.tasks,
             1 if alone is not None else self.settings.threads,
             memory_limit,
+            self.settings.warm_ms,
             self.settings.environment,
         )
         name = f"executor {self._numbers}"

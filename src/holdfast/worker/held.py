@@ -15,6 +15,8 @@ TIMED_OUT = "timed out"  # report "failed", MAX_DURATION_EXCEEDED
 FENCED = "fenced"  # report nothing: the run is somebody else's
 RELEASED = "released"  # report "released": this worker stops
 
+JOURNAL = frozenset({"entries", "triggers", "token"})  # reports whose answers the attempt waits for
+
 
 @dataclass(slots=True)
 class Stop:
@@ -33,6 +35,9 @@ class Held:
     begun: bool = False  # user code may have run
     stop: Stop | None = None
     timer: asyncio.TimerHandle | None = None  # of the time limit, or of the delay before the next attempt
+    active_since: float | None = None  # since when its time limit runs (loop time)
+    active_seconds: float = 0.0  # of this attempt before that
+    has_journal: bool = False  # also what its claim did not bring
     gone: bool = False  # no more ours
     handed: int = 0  # to executors, of which none took it up
 

@@ -20,9 +20,11 @@ from pydantic_core import from_json, to_json
 from holdfast.errors import ServerUnreachable, WorkerNotFound
 from holdfast.model.limits import MAX_REPORTS, MAX_SLOTS
 from holdfast.worker.api import Api
+from holdfast.worker.held import JOURNAL
 from holdfast.worker.limits import lease_clock
 from holdfast.worker.pipe import Message
 
+ANSWERED = frozenset({"failed", "crashed", "closed", *JOURNAL})
 CLAIM_WAIT_MS = 20_000
 FULL_WAIT_SECONDS = 0.25  # a full worker waits so long for a place before it asks for cancellations only
 CALL_SECONDS = 10.0
@@ -47,7 +49,7 @@ class MembershipOwner(Protocol):
         ...
 
     def report_answered(self, membership: Membership, report: Message, answer: dict[str, Any]) -> None:
-        """Called for every answer that is not "ok", and for every failed or closed report."""
+        """Called for every answer that is not "ok", and for what somebody waits for (ANSWERED)."""
         ...
 
     def lease_renewed(self) -> None: ...
@@ -202,6 +204,8 @@ class Membership:
                 continue
             failures = 0
             runs, cancelled = answer["runs"], answer["cancelled"]
+            for run in runs:
+                run["now"] = answer["now"]
             news = bool(cancelled) and self._owner.runs_cancelled(self, cancelled)
             if runs:
                 self._owner.runs_claimed(self, runs)
@@ -230,7 +234,7 @@ class Membership:
             call.cancel()
             self._claiming = None
         if call.cancelled():
-            return {"runs": [], "cancelled": []}
+            return {"runs": [], "cancelled": [], "now": 0}
         status, data = call.result()
         if status == 404:
             raise WorkerNotFound(self.id)
@@ -240,6 +244,31 @@ class Membership:
             return None
         answer: dict[str, Any] = from_json(data)
         return answer
+
+    # ---- the journals of runs
+
+    async def journal(self, run_id: str, lease: int) -> dict[str, Any] | None:
+        """What a run has recorded, as in a claimed run; None when it is not ours any more."""
+        entries: list[Any] = []
+        failures = 0
+        while True:
+            body = to_json({"run": run_id, "lease": lease, "after": len(entries)})
+            try:
+                status, data = await self._api.post(f"{self._path}/journal", body, CALL_SECONDS)
+            except ServerUnreachable:
+                status, data = 0, b""
+            if status == 404:
+                raise WorkerNotFound(self.id)
+            if status == 409:
+                return None
+            if status == 200:
+                page = from_json(data)
+                entries += page["entries"]
+                if not page["more"]:
+                    return {"entries": len(entries), "journal": entries, "operations": page["operations"]}
+                continue
+            failures += 1
+            await asyncio.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.1 * 2 ** min(failures, 6)))
 
     # ---- reports
 
@@ -290,7 +319,7 @@ class Membership:
             failures += 1
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.1 * 2 ** min(failures, 6)))
         for report, answer in zip(batch, from_json(data)["answers"], strict=True):
-            if answer["status"] != "ok" or report["kind"] in ("failed", "crashed", "closed"):
+            if answer["status"] != "ok" or report["kind"] in ANSWERED:
                 self._owner.report_answered(self, report, answer)
 
 

@@ -43,6 +43,7 @@ class Supervisor:
     drain_seconds  how long runs may go on after `drain`
     recycle_after  runs after which an executor is replaced
     recycle_memory resident bytes at which an executor is replaced
+    warm_seconds   how long a run that waits is kept before it is suspended
     replaces       the id of a predecessor on this host that is known to be dead
     echo           whether to tell on stderr what runs log and print
 
@@ -61,6 +62,7 @@ class Supervisor:
         drain_seconds: float = 30.0,
         recycle_after: int | None = None,
         recycle_memory: int | None = None,
+        warm_seconds: float = 5.0,
         replaces: str | None = None,
         talk: Talk | None = None,
         echo: bool = False,
@@ -77,7 +79,14 @@ class Supervisor:
         self.membership: Membership | None = None
         self.joined = asyncio.Event()  # set once the server knows this worker and an executor is ready
         self._settings = FleetSettings(
-            tuple(tasks), count, share, min(share, MAX_THREADS), environment, recycle_after, recycle_memory
+            tuple(tasks),
+            count,
+            share,
+            min(share, MAX_THREADS),
+            environment,
+            recycle_after,
+            recycle_memory,
+            round(warm_seconds * 1_000),
         )
         self._api = api
         self._drain_seconds = drain_seconds

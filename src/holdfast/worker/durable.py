@@ -1,0 +1,553 @@
+"""The durable part of one attempt: its journal, its waits, and how it is suspended.
+
+What user code asks for goes through `recall`: what the journal has is answered from it, in the order
+in which it was recorded. What is new is done, and `record` gives it to the store before the code goes on.
+
+A wait is parked (parking.py). When the code does nothing but wait, the run is suspended: its code is
+unwound, and some day it is claimed again and executed anew from the top.
+
+Entries that nothing depends on yet (that a wait is over, that something was cancelled) are noted
+without a commit of their own and travel with the next entry: if they get lost, nothing came after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from holdfast.errors import HoldfastError, JournalFull
+from holdfast.model import journal as kinds
+from holdfast.model.journal import Entry, Journal
+from holdfast.sdk.policy import error_from
+from holdfast.worker.order import Order
+from holdfast.worker.parking import Parked, Parking, Suspended
+from holdfast.worker.scope import Branches, Scope, current_scope
+
+T = TypeVar("T")
+
+LEFT_SECONDS = 1.0  # for the end of branches whose root has ended
+MAX_ENTRIES = 1_000  # in one report
+LAST = "last"  # marks the last of several results that came together
+
+# An entry on its way, the delay that becomes its due time, and who waits for its commit.
+Unsent = tuple[Entry, int | None, "asyncio.Future[None] | None"]
+
+
+class Interrupted(BaseException):
+    """The attempt is over; this ends what its code left behind."""
+
+
+class Link(Protocol):
+    """The way to the store, of an executor or of a test."""
+
+    def report(self, report: dict[str, Any], answered: Callable[[Mapping[str, Any]], None]) -> None:
+        """Send a journal report; `answered` is called in the loop when it is committed or refused."""
+        ...
+
+    async def results(self, runs: Sequence[str], tokens: Sequence[str], wait_ms: int) -> dict[str, Any]:
+        """Those that have ended, by id; waits up to `wait_ms` for the first. Raises ServerUnreachable."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep within a step."""
+        ...
+
+    def now_ms(self) -> int:
+        """The store's time, as far as it is known here; never ahead of it."""
+        ...
+
+    def heard(self, now_ms: int) -> None:
+        """An answer told the store's time."""
+        ...
+
+    def performs(self, step: str) -> None:
+        """A step begins that is not recorded."""
+        ...
+
+    def told(self, kind: str) -> None:
+        """The attempt became "idle" or "active"."""
+        ...
+
+
+class Durable:
+    """run      as it was claimed
+    loop     in which its async code runs
+    warm_ms  how long an idle run is kept
+    before   called before entries are sent: puts on its way what must not come after them
+    changes  how many changes of metadata the code has made so far
+    """
+
+    def __init__(
+        self,
+        run: Mapping[str, Any],
+        link: Link,
+        branches: Branches,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        warm_ms: int,
+        before: Callable[[], None],
+        changes: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.journal = Journal([Entry.of(seq, told) for seq, told in enumerate(run.get("journal") or ())])
+        self.broken: HoldfastError | None = None  # the attempt can not go on
+        self._run_id, self._lease = run["id"], run["lease"]
+        self._link = link
+        self._warm_ms = warm_ms
+        self._before = before
+        self._changes = changes
+        self.operations = 0  # changes of metadata that the code had made at its last entry
+        self._branches = branches
+        self._loop = loop
+        self._over = False
+        self._results: dict[str, Entry] = {}  # by run
+        self._failures: dict[int, tuple[BaseException, Entry]] = {}
+        self._unsent: list[Unsent] = []
+        self._flushing = False
+        self._calls: dict[asyncio.Task[Any], None] = {}  # of threads
+        self._parking = Parking(link, branches, loop, warm_ms, lambda: self._order.is_busy)
+        self._order = Order(self.journal, loop, self._parking.background)
+        self._began = time.monotonic()
+        self._active_ms = int(run.get("activeMs", 0))
+
+    # ---- for the attempt
+
+    @property
+    def suspending(self) -> bool:
+        """Whether the code is being unwound for a suspension."""
+        return self._parking.suspending
+
+    @property
+    def waits(self) -> list[dict[str, Any]]:
+        """What the suspended run waits for, as it is reported."""
+        return self._parking.waits
+
+    @property
+    def active_ms(self) -> int:
+        """How long the attempt was at work, waits not counted."""
+        return self._active_ms + max(
+            0, round((time.monotonic() - self._began - self._parking.idle_seconds) * 1_000)
+        )
+
+    async def close(self) -> None:
+        """The code has come to its end. Of a suspended run it ends what its code left behind: it will be there anew."""
+        self.interrupt()
+        left = self._branches.left() if self.suspending else []
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=LEFT_SECONDS)
+
+    def check_end(self) -> None:
+        """The code has returned: it must have asked for all that it did before."""
+        try:
+            self.journal.check_end()
+        except HoldfastError as error:
+            self.broken = error
+
+    def flush(self) -> None:
+        """Put on its way what was noted."""
+        self._flush()
+
+    def interrupt(self) -> None:
+        """The attempt is over, or being stopped: whoever waits in a thread is let go."""
+        self._over = True
+        for task in list(self._calls):
+            task.cancel()
+        self._parking.close()
+
+    # ---- recorded, or new?
+
+    async def recall(
+        self, kind: str, name: str, args: str | None = None, *, among: Collection[str] = ()
+    ) -> Entry | None:
+        """What this call gave before, in its turn; None when it is new.
+
+        A call that the code cancelled then waits here until it is cancelled again. Raises ReplayMismatch.
+        """
+        self._check()
+        self.operations = self._changes()
+        try:
+            entry = self.journal.ask(_scope().path, kind, name, args, among=among)
+        except HoldfastError as error:
+            self.broken = error
+            raise
+        if entry is None:
+            return None
+        if entry.ok is None:
+            self.journal.hand_out(entry)
+            await self._park(Parked())
+        await self._in_turn(entry)
+        return entry
+
+    async def record(
+        self,
+        kind: str,
+        name: str,
+        args: str | None = None,
+        *,
+        ok: bool = True,
+        value: str | None = None,
+        ref: str | None = None,
+        delay_ms: int | None = None,
+    ) -> Entry:
+        """A new entry, which is in the store when this returns."""
+        self._check()
+        entry = self.journal.add(_scope().path, kind, name, args, ok, value, ref)
+        future = self._loop.create_future()
+        self._unsent.append((entry, delay_ms, future))
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        await self._committed(future)
+        await self._in_turn(entry)
+        return entry
+
+    def note(
+        self,
+        kind: str,
+        name: str,
+        args: str | None = None,
+        *,
+        ok: bool | None = True,
+        value: str | None = None,
+        ref: str | None = None,
+    ) -> Entry:
+        """A new entry that travels with the next one."""
+        entry = self.journal.add(_scope().path, kind, name, args, ok, value, ref)
+        self._unsent.append((entry, None, None))
+        if ok is None:
+            self.journal.hand_out(entry)
+        return entry
+
+    def cancelled(self, kind: str, name: str, args: str | None = None) -> None:
+        """The code itself cancelled a call, which a replay has to repeat; nothing when the run is stopped."""
+        if not (self._over or self.suspending or self.broken):
+            self.note(kind, name, args, ok=None)
+
+    def failed(self, error: BaseException, about: Entry | str) -> None:
+        """`error` is raised for the failure that an entry records: of a step or trigger, or the result of a run."""
+        entry = self._results.get(about) if isinstance(about, str) else about
+        if entry is not None:
+            self._failures[id(error)] = (error, entry)
+
+    def to_forget(self, error: BaseException) -> list[int]:
+        """The recorded failures that ended the attempt with `error`, by seq: the next attempt tries them anew.
+
+        Those it was raised for, and those that ended other branches, after which nothing was recorded.
+        """
+        gone = {self._failures[id(one)][1].seq for one in _causes(error, set()) if id(one) in self._failures}
+        others = [entry for _, entry in self._failures.values() if entry.scope and not self._went_on(entry)]
+        return sorted(gone.union(entry.seq for entry in others))
+
+    def _went_on(self, failed: Entry) -> bool:
+        """Whether its branch, or one that this one is part of, has recorded something since."""
+        return any(
+            seq > failed.seq and (scope == failed.scope or not scope or failed.scope.startswith(f"{scope}/"))
+            for scope, seq in self.journal.latest.items()
+        )
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep within a step."""
+        await self._link.pause(seconds)
+
+    @contextmanager
+    def working(self, step: str) -> Iterator[None]:
+        """While a step is under way the run is not idle."""
+        self._link.performs(step)
+        scope = _scope()
+        scope.working += 1
+        try:
+            yield
+        finally:
+            scope.working -= 1
+
+    # ---- what the server makes
+
+    async def trigger(
+        self, name: str, args: str | None, items: Sequence[Any]
+    ) -> tuple[Entry, list[dict[str, Any]]]:
+        """Children, for each {"id", "isCached"?} or {"error", "code"}. A replay triggers only what failed."""
+        first = entry = await self.recall(kinds.TRIGGER, name, args) or await self._made(
+            kinds.TRIGGER, "triggers", name, args, {"items": list(items)}, _scope().path
+        )
+        answers: list[dict[str, Any]] = _json(first.value)
+        scope = f"~{first.seq}"
+        while places := [i for i, answer in enumerate(answers) if self.journal.is_to_be_tried(entry, answer)]:
+            again = self.journal.ask(scope, kinds.TRIGGER, name)
+            if again is None:
+                failed = [items[place] for place in places]
+                again = await self._made(kinds.TRIGGER, "triggers", name, None, {"items": failed}, scope)
+            else:
+                self.journal.hand_out(again)
+            for place, answer in zip(places, _json(again.value), strict=True):
+                answers[place] = answer
+            entry = again
+        return entry, answers
+
+    async def token(self, args: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """A new token: {"id", "isCached", "url", "publicAccessToken"}."""
+        entry = await self.recall(kinds.TOKEN, "token", args)
+        if entry is None:
+            entry = await self._made(kinds.TOKEN, "token", "token", args, asked, _scope().path)
+        made: dict[str, Any] = _json(entry.value)
+        return made
+
+    async def _made(
+        self, kind: str, report: str, name: str, args: str | None, asked: Mapping[str, Any], scope: str
+    ) -> Entry:
+        self._check()
+        self._flush()
+        entry = self.journal.add(scope, kind, name, args)
+        future = self._loop.create_future()
+
+        def answered(answer: Mapping[str, Any]) -> None:
+            self._heard(answer)
+            if answer["status"] == "ok":
+                entry.value = answer["value"]
+                future.set_result(None)
+            elif answer["status"] == "refused":
+                error = _refusal(answer)
+                if not self.journal.take_back(entry):
+                    self.broken = error
+                future.set_exception(error)
+
+        head = {"kind": report, "run": self._run_id, "lease": self._lease, "first": entry.seq}
+        self._link.report({**head, "scope": scope, "name": name, "args": args, **asked}, answered)
+        await self._committed(future)
+        if scope == _scope().path:
+            await self._in_turn(entry)
+        else:
+            self.journal.hand_out(entry)
+        return entry
+
+    # ---- waits
+
+    async def sleep(self, name: str, ms: int | None = None, until_ms: int | None = None) -> None:
+        """Until a time has passed; short ones are recorded when they are over."""
+        entry = await self.recall(kinds.SLEEP, name)
+        if entry is not None and entry.ref is not None:
+            return
+        if entry is None:
+            if ms is None:
+                assert until_ms is not None
+                ms = until_ms - self._link.now_ms()
+            if ms <= self._warm_ms:
+                due = self._link.now_ms() + max(0, ms)
+                await self._waited(kinds.SLEEP, name, Parked(due_at=due))
+                await self._in_turn(self.note(kinds.SLEEP, name, value=str(due), ref="over"))
+                return
+            if until_ms is None:
+                entry = await self.record(kinds.SLEEP, name, delay_ms=ms)
+            else:
+                entry = await self.record(kinds.SLEEP, name, value=str(until_ms))
+        if await self.recall(kinds.DONE, name) is None:
+            await self._waited(kinds.DONE, name, Parked(due_at=int(entry.value or 0)))
+            await self._in_turn(self.note(kinds.DONE, name))
+
+    async def deadline(self, ms: int) -> int:
+        """A time limit of a wait, as epoch ms; recorded, so that a resumed run keeps it."""
+        entry = await self.recall(kinds.SLEEP, "timeout")
+        if entry is None:
+            entry = await self.record(kinds.SLEEP, "timeout", delay_ms=ms)
+        return int(entry.value or 0)
+
+    async def first(
+        self, runs: Sequence[str], tokens: Sequence[str], due_at: int | None = None
+    ) -> tuple[str, dict[str, Any]] | None:
+        """The first of these to end, and its result; None when `due_at` came before."""
+        name = ", ".join([*runs, *tokens][:4])[:200]
+        entry = await self.recall(kinds.FIRST, name)
+        if entry is not None:
+            return None if entry.ref is None else (entry.ref, await self._result(entry))
+        found = await self._waited(kinds.FIRST, name, Parked(set(runs), set(tokens), due_at))
+        wanted = next((id for id in (*runs, *tokens) if id in found), None)
+        value = None if wanted is None or wanted in runs else _text(found[wanted])
+        await self._in_turn(self.note(kinds.FIRST, name, value=value, ref=wanted))
+        return None if wanted is None else (wanted, found[wanted])
+
+    async def result_of(self, id: str, *, token: bool = False) -> dict[str, Any]:
+        """The result of a run or token, once it has ended."""
+        entry = await self.recall(kinds.DONE, id)
+        if entry is not None:
+            return await self._result(entry, token)
+        parked = Parked(tokens={id}) if token else Parked(runs={id})
+        found = await self._waited(kinds.DONE, id, parked)
+        value = _text(found[id]) if token else None
+        await self._in_turn(self._over_for(id, value=value))
+        return dict(found[id])
+
+    async def next_results(self, ids: Collection[str], wake: str) -> list[tuple[str, dict[str, Any]]]:
+        """The results of at least one of these runs; `wake` as in wire/workers.py."""
+        left = dict.fromkeys(ids)
+        known: list[tuple[str, dict[str, Any]]] = []
+        while left and (entry := await self.recall(kinds.DONE, next(iter(left)), among=left)) is not None:
+            del left[entry.name]
+            known.append((entry.name, await self._result(entry)))
+            if entry.args == LAST:
+                return known
+        if not left:
+            return known
+        # Nothing is recorded, or the last of those that came together was not.
+        found = await self._waited(kinds.DONE, next(iter(left)), Parked(left, wake=wake))
+        for number, id in enumerate(found, 1):
+            await self._in_turn(self._over_for(id, args=LAST if number == len(found) else None))
+        return [*known, *found.items()]
+
+    def _over_for(self, id: str, *, args: str | None = None, value: str | None = None) -> Entry:
+        entry = self._results[id] = self.note(kinds.DONE, id, args, value=value, ref=id)
+        return entry
+
+    async def _waited(self, kind: str, name: str, parked: Parked) -> dict[str, Any]:
+        try:
+            return await self._park(parked)
+        except asyncio.CancelledError:
+            self.cancelled(kind, name)
+            raise
+
+    async def _park(self, parked: Parked) -> dict[str, Any]:
+        self._check()
+        return await self._parking.park(parked, _scope())
+
+    async def _result(self, entry: Entry, token: bool = False) -> dict[str, Any]:
+        """The result that an entry speaks of; a large one was left with its run."""
+        self._results[entry.ref or entry.name] = entry
+        if entry.value is not None:
+            result: dict[str, Any] = _json(entry.value)
+            return result
+        id = entry.ref or entry.name
+        found: dict[str, Any] = {}
+        while id not in found:
+            found = (
+                await self._parking.look((), (id,), 0) if token else await self._parking.look((id,), (), 0)
+            )
+        return dict(found[id])
+
+    # ---- for sync code
+
+    def blocking(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What a coroutine of this class gives, for a thread of the run, which it blocks."""
+        context = copy_context()
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def begin() -> None:
+            if self._over:
+                done.set_exception(Interrupted("the attempt is over"))
+                return
+            # Made by hand, so that it belongs to the scope of the thread.
+            task = asyncio.Task(start(), loop=self._loop, context=context)
+            self._calls[task] = None
+            task.add_done_callback(ended)
+
+        def ended(task: asyncio.Task[T]) -> None:
+            self._calls.pop(task, None)
+            if task.cancelled():
+                done.set_exception(Interrupted("the attempt is being stopped"))
+            elif (error := task.exception()) is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(task.result())
+
+        self._loop.call_soon_threadsafe(begin)
+        return done.result()
+
+    # ---- inside
+
+    def _check(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+        if self.suspending:
+            raise Suspended("the run is being suspended")
+        if self._over:
+            raise Interrupted("the attempt is over")
+
+    async def _committed(self, future: asyncio.Future[None]) -> None:
+        """Until the store has it. The code can not cancel this: what is recorded has happened."""
+        while not future.done():
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError:
+                if self._over:
+                    raise
+        future.result()
+
+    async def _in_turn(self, entry: Entry) -> None:
+        """Until everything recorded before `entry` was handed out, and has shown its effect."""
+        scope = _scope().path
+        if (turn := self._order.turn(entry, scope)) is not None:
+            await self._committed(turn)
+        self._order.hand_out(entry, scope)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        self._before()
+        while self._unsent:
+            part, self._unsent = self._unsent[:MAX_ENTRIES], self._unsent[MAX_ENTRIES:]
+            told = []
+            for entry, delay_ms, _ in part:
+                told.append(entry.on_wire() if delay_ms is None else {**entry.on_wire(), "delayMs": delay_ms})
+            head = {"kind": "entries", "run": self._run_id, "lease": self._lease, "first": part[0][0].seq}
+            self._link.report({**head, "entries": told}, partial(self._stored, part))
+
+    def _stored(self, part: Sequence[Unsent], answer: Mapping[str, Any]) -> None:
+        self._heard(answer)
+        if answer["status"] == "refused":
+            self.broken = _refusal(answer)
+        values = answer.get("values") or [None] * len(part)
+        for (entry, delay_ms, future), value in zip(part, values, strict=True):
+            if delay_ms is not None and value is not None:
+                entry.value = value
+            if future is None or future.done():
+                continue
+            if answer["status"] == "ok":
+                future.set_result(None)
+            elif self.broken is not None:
+                future.set_exception(self.broken)
+            # Fenced: the run is somebody else's, and whoever reported it stops this attempt.
+
+    def _heard(self, answer: Mapping[str, Any]) -> None:
+        if (now := answer.get("now")) is not None:
+            self._link.heard(now)
+
+
+def _scope() -> Scope:
+    scope = current_scope.get()
+    assert scope is not None
+    return scope
+
+
+def _causes(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
+    """An error, those it was raised from or while handling, and the members of groups."""
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for member in error.exceptions:
+                yield from _causes(member, seen)
+        if error.__cause__ is not None:
+            yield from _causes(error.__cause__, seen)
+        error = error.__context__
+
+
+def _refusal(answer: Mapping[str, Any]) -> HoldfastError:
+    text = str(answer.get("error", ""))
+    if answer.get("code") in (None, JournalFull.code, "payload_too_large"):
+        return JournalFull(f"the run can record no more: {text}")
+    return error_from({"error": text, "code": answer.get("code"), "param": answer.get("param")})
+
+
+def _json(text: str | None) -> Any:
+    from pydantic_core import from_json
+
+    return from_json(text or "null")
+
+
+def _text(value: Any) -> str:
+    from pydantic_core import to_json
+
+    return to_json(value).decode()
