@@ -15,6 +15,9 @@ from uuid import uuid4
 import psycopg
 
 TABLES = [
+    "waits",
+    "journal",
+    "waitpoints",
     "logs",
     "run_tags",
     "idempotency_keys",

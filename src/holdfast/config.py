@@ -110,6 +110,12 @@ class Settings:
     api_url: str = setting("http://localhost:3030", "The server that clients and workers talk to.", address)
     host: str = setting("127.0.0.1", "The address the server listens on; `0.0.0.0` for every one.")
     port: int = setting("3030", "The port the server listens on; 0 for any free one.", whole(0, 65_535))
+    public_url: str = setting(
+        "",
+        "How the world outside reaches the server, such as `https://jobs.example.com`: the addresses of tokens "
+        "begin with it. By default the address it listens on.",
+        address,
+    )
     lease: timedelta = setting(  # noqa: RUF009  # durations are immutable
         "15s", "How long a worker may stay silent before its runs are given to others.", positive_duration
     )

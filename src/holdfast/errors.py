@@ -5,6 +5,7 @@
     ├── Unprocessable       well-formed, but refused
     ├── PayloadTooLarge     over a size limit
     ├── NotAuthorised       the key is missing or unknown
+    ├── Forbidden           the public token does not cover this
     ├── NotFound            no such thing in this environment
     ├── RunNotFound
     ├── WaitpointNotFound   no such token in this environment
@@ -78,6 +79,12 @@ class NotAuthorised(HoldfastError):
     """The API key is missing, unknown or revoked."""
 
     code = "not_authorised"
+
+
+class Forbidden(HoldfastError):
+    """The public token is valid and does not cover this; the message names what it lacks."""
+
+    code = "forbidden"
 
 
 class NotFound(HoldfastError):

@@ -8,7 +8,7 @@ import pytest
 
 from clock import Clock
 from engine.world import BUG, World, task
-from holdfast.engine import Engine, NewRun, Registering
+from holdfast.engine import Ended, Engine, NewRun, Registering
 from holdfast.engine import upkeep as keeping
 from holdfast.engine.trigger import trigger
 from holdfast.errors import RunNotFound
@@ -102,14 +102,14 @@ def test_a_waiting_claim_is_woken_by_a_trigger(store: Store) -> None:
         [made] = await engine.trigger([NewRun(environment_id="dev", task="send")])
         claimed = await asyncio.wait_for(claim, 10)
         assert [run.id for run in claimed.runs] == [made.id]
-        wait = asyncio.create_task(engine.finished("dev", [made.id], 30_000))
+        wait = asyncio.create_task(engine.finished("dev", [made.id], wait_ms=30_000))
         await asyncio.sleep(0)
         [run] = claimed.runs
         said = {"kind": "failed", "run": run.id, "lease": run.lease, "error": BUG, "retryDelayMs": None}
         [answer] = await engine.report(registered.worker_id, "dev", [said])
         assert answer.status == "ok"
-        ended, pending = await asyncio.wait_for(wait, 10)
-        assert ([run.id for run in ended], pending) == ([made.id], [])
+        ended = await asyncio.wait_for(wait, 10)
+        assert ([run.id for run in ended.runs], ended.pending) == ([made.id], [])
         await engine.leave(registered.worker_id, "dev")
 
     asyncio.run(play())
@@ -119,10 +119,10 @@ def test_a_server_that_stops_answers_those_who_wait(store: Store) -> None:
     async def play() -> None:
         engine = Engine(store)
         [made] = await engine.trigger([NewRun(environment_id="dev", task="send")])
-        wait = asyncio.create_task(engine.finished("dev", [made.id], 60_000))
+        wait = asyncio.create_task(engine.finished("dev", [made.id], wait_ms=60_000))
         await asyncio.sleep(0)
         engine.stop_waiting()
-        assert await asyncio.wait_for(wait, 10) == ([], [made.id])
+        assert await asyncio.wait_for(wait, 10) == Ended([], [], [made.id])
 
     asyncio.run(play())
 

@@ -98,7 +98,9 @@ def test_a_forgotten_failure_is_new_and_what_came_after_it_is_taken_by_name() ->
 
 
 def test_the_code_may_go_another_way_where_a_failure_was_forgotten() -> None:
-    j = journal(("", STEP, "a", None, False), ("", STEP, "clean"), forget(0), ("", STEP, "a"), ("", STEP, "z"))
+    j = journal(
+        ("", STEP, "a", None, False), ("", STEP, "clean"), forget(0), ("", STEP, "a"), ("", STEP, "z")
+    )
     assert [asked(j, "", "a"), asked(j, "", "z")] == [3, 4]
     j.check_end()
 

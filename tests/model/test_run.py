@@ -103,7 +103,7 @@ def test_a_cancelled_run_closes_once() -> None:
 
 
 def test_the_place_in_the_queue_is_taken_when_it_is_entered() -> None:
-    delayed = run(S.DELAYED, worker_id=None, priority=2, ttl_ms=50, due_at=20)
+    delayed = run(S.DELAYED, worker_id=None, starts=0, priority=2, ttl_ms=50, due_at=20)
     queued = enqueued(delayed, 20_000)
     assert (queued.score, queued.due_at) == (18_000, 20_050)
     assert enqueued(replace(delayed, ttl_ms=None), 20_000).due_at is None

@@ -147,9 +147,10 @@ def dead_run_in_a_batch() -> AbstractContextManager[Any]:
 def any_tenant() -> AbstractContextManager[Any]:
     sound = operate._load
 
-    def load(tx: Tx, items: Any) -> dict[str, Run]:
+    def load(tx: Tx, items: Any, *statement: str) -> dict[str, Run]:
         environments = {item.run_id: item.environment_id for item in items}
-        return {key: replace(one, environment_id=environments[key]) for key, one in sound(tx, items).items()}
+        found = sound(tx, items, *statement)
+        return {key: replace(one, environment_id=environments[key]) for key, one in found.items()}
 
     return patch.object(operate, "_load", load)
 
@@ -262,9 +263,9 @@ ALL = (
         "I9",
         "a cancel stops at descendants that have ended",
         lambda: statement(
-            "active_descendants",
-            "select id from runs where",
-            "select id from runs where finished_at is null and",
+            "active_family",
+            "from tree join runs on runs.parent_id = tree.id",
+            "from tree join runs on runs.parent_id = tree.id where runs.finished_at is null",
         ),
     ),
     Replanted("I3", "a worker that says what it holds loses some of it", held_run_is_taken),

@@ -36,7 +36,17 @@ def _postgres(url: str, clock: Callable[[], int], ids: Ids) -> Store:
 
 def _emptied(tx: Tx, items: list[None]) -> list[None]:
     """Everything but the three environments is deleted."""
-    for table in ("logs", "requests", "idempotency_keys", "run_tags", "attempts", "runs"):
+    for table in (
+        "waits",
+        "journal",
+        "waitpoints",
+        "logs",
+        "requests",
+        "idempotency_keys",
+        "run_tags",
+        "attempts",
+        "runs",
+    ):
         tx._connection.select(f"delete from {table} returning 1", {})
     for table in ("workers", "queues", "tasks", "versions"):
         tx._connection.select(f"delete from {table} returning 1", {})

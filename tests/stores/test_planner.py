@@ -12,6 +12,7 @@ import pytest
 from clock import Clock
 from engine.world import World
 from holdfast.engine.finish import Reported, report
+from holdfast.engine.token import Created, NewToken, create_tokens
 from holdfast.engine.trigger import NewRun, trigger
 from holdfast.stores import Store, open_store
 from holdfast.stores.base import Tx
@@ -47,7 +48,33 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
     ("save_runs", {"changes": json.dumps([["r", 1, *[None] * 14]])}, "runs_pkey"),
     ("runs_for_update", {"ids": '["r"]'}, "runs_pkey"),
     ("run_states", {"ids": '["r"]'}, "runs_pkey"),
-    ("active_descendants", {"ids": '["r"]'}, "runs_by_parent"),
+    ("active_family", {"ids": '["r"]'}, "runs_by_parent"),
+    (
+        "append_entries",
+        {"changes": '[["r",1,"w",0,1,1]]', "now": 1, "max_entries": 1, "max_bytes": 1},
+        "runs_pkey",
+    ),
+    ("entries_of", {"ids": '["r"]'}, "journal_pkey"),
+    ("journal_page", {"run_id": "r", "after": -1, "limit": 100, "characters": 1_000}, "journal_pkey"),
+    ("values_between", {"run_id": "r", "first": 0, "until": 10}, "journal_pkey"),
+    ("outcomes", {"environment_id": "dev", "ids": '["r"]', "characters": 4_096}, "runs_pkey"),
+    ("wait_on_runs", {"ids": '["r"]'}, "runs_pkey"),
+    ("wait_on_waitpoints", {"ids": '["t"]'}, "waitpoints_pkey"),
+    ("suspended_runs", {"ids": '["r"]'}, "runs_pkey"),
+    ("waits_on", {"targets": '["t"]'}, "waits_by_target"),
+    ("end_waits", {"targets": '["t"]', "runs": '["r"]'}, "waits_by_target"),
+    ("look_later", {"targets": '["t"]', "runs": '["r"]', "due_at": 1}, "waits_by_target"),
+    ("end_due_waits", {"runs": '["r"]', "now": 1}, "waits_pkey"),
+    ("parts_waiting", {"parts": '[["r",0]]'}, "waits_pkey"),
+    ("delete_waits", {"runs": '["r"]'}, "waits_pkey"),
+    ("due_waits", {"now": 1, "limit": 500}, "waits_due"),
+    ("time_out_waitpoints", {"now": 1, "output": "{}", "limit": 500}, "waitpoints_due"),
+    ("waitpoint_of_key", {"environment_id": "dev", "key": "k"}, "waitpoints_by_key"),
+    (
+        "delete_waitpoints",
+        {"environment_id": "dev", "id_before": "waitpoint_0", "before": 1, "limit": 500},
+        "waitpoints_",  # ids of all environments sort by creation: either index will do
+    ),
     ("keys", {"keys": '[["dev","send","k"]]'}, "idempotency_keys_pkey"),
     ("lost_workers", {"before": 1, "limit": 10}, "workers_by_lease"),
     ("logs", {"run_id": "r", "after": 0, "limit": 100}, "logs_by_run"),
@@ -92,9 +119,28 @@ def seeded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     store.transact(report, [Reported(worker, "dev", one) for one in said])
     store.transact(trigger, [NewRun(environment_id="dev", task="send") for _ in range(LIVE)])
     world.claim(worker, LIVE // 2)
+    store.transact(durable_history, [str(one["run"]) for one in said])
     store.transact(lambda tx, _: [tx._connection.raw.execute("analyze")], [None])  # type: ignore[attr-defined]  # both dialects keep their connection there
     yield store
     store.close()
+
+
+def durable_history(tx: Tx, run_ids: list[str]) -> list[str]:
+    """Journals, tokens, and one run that waits for very many others; statements are explained, not executed."""
+    tx.add_entries(
+        [(run_id, seq, "", "step", "s", None, 1, "1", None) for run_id in run_ids for seq in range(3)]
+    )
+    waits = [[run_ids[0], 0, number, target, None, "last"] for number, target in enumerate(run_ids)]
+    waits += [[run_id, 0, 0, None, 1_900_000_000_000, "any"] for run_id in run_ids[1:200]]
+    tx.do("add_waits", waits=json.dumps(waits))
+    for number in range(1_000):
+        key = f"key-{number}"
+        made = NewToken(environment_id="dev", timeout="1h" if number % 5 else None, idempotency_key=key)
+        [token] = create_tokens(tx, [made])
+        assert isinstance(token, Created)
+        if number % 20:
+            tx.do("complete_waitpoint", id=token.id, output="1", now=1)
+    return run_ids
 
 
 def plan(store: Store, text: str, parameters: dict[str, Any]) -> str:
@@ -114,9 +160,11 @@ def test_a_hot_statement_uses_its_index(
     seeded: Store, name: str, parameters: dict[str, Any], index: str
 ) -> None:
     found = plan(seeded, statements(seeded.dialect)[name].text, parameters)
-    own = index.replace("runs_pkey", "sqlite_autoindex_runs_1").replace(
-        "idempotency_keys_pkey", "PRIMARY KEY"
-    )
+    own = index
+    for table in ("runs", "waitpoints"):
+        own = own.replace(f"{table}_pkey", f"sqlite_autoindex_{table}_1")
+    for table in ("idempotency_keys", "journal", "waits"):
+        own = own.replace(f"{table}_pkey", "PRIMARY KEY")
     assert (own if seeded.dialect == "sqlite" else index) in found, found
     if seeded.dialect == "sqlite":
         assert "SCAN runs\n" not in found + "\n", found

@@ -335,7 +335,8 @@ def test_branches_keep_their_results_apart(holdfast: InMemory, how: str) -> None
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 results += [one.result() for one in done]
         else:
-            results = [await one for one in asyncio.as_completed([branch(0), branch(1)])]
+            tasks = [asyncio.create_task(branch(number)) for number in range(2)]
+            results = [await one for one in asyncio.as_completed(tasks)]
         await note(results)
         await wait.asleep("1d")
         return results
@@ -597,9 +598,9 @@ def test_the_first_of_several_and_time_limits_of_waits(holdfast: InMemory) -> No
         token = await wait.atoken(int)
         winner = await wait.afirst(token, slow, fast)
         story: list[Any] = [winner is fast, await winner.aresult()]
-        for limited in (slow.aresult(timeout="5m"), wait.afirst(token, timeout="1m")):
+        for limited in (lambda: slow.aresult(timeout="5m"), lambda: wait.afirst(token, timeout="1m")):
             try:
-                await limited
+                await limited()
             except ResultTimeout as error:
                 story.append(type(error).__name__)
         story.append(await wait.afirst(token, slow) is slow)

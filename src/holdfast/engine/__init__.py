@@ -12,19 +12,41 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from holdfast.engine import claim as claiming
-from holdfast.engine import finish, inspect, operate
+from holdfast.engine import finish, inspect, journal, operate
+from holdfast.engine import token as tokens
 from holdfast.engine import upkeep as keeping
 from holdfast.engine.claim import Claim, Claimed, Registered, Registering
-from holdfast.engine.finish import Answer, Reported
 from holdfast.engine.hub import POLL_SECONDS, Hub
+from holdfast.engine.inspect import Ended
+from holdfast.engine.journal import JournalPage
+from holdfast.engine.reporting import Answer, Reported
+from holdfast.engine.token import Completion, Created, NewToken
 from holdfast.engine.trigger import NewRun, Triggered, trigger
 from holdfast.errors import HoldfastError, StoreUnavailable, WorkerNotFound
 from holdfast.model.queue import Lane
 from holdfast.model.run import Run
+from holdfast.model.wait import Waitpoint
 from holdfast.stores.base import Store, Tx
-from holdfast.stores.listing import Filters, Page
+from holdfast.stores.listing import Filters, Page, TokenFilters, TokenPage
 
-__all__ = ["Claimed", "Engine", "Filters", "NewRun", "Page", "Registered", "Registering", "Triggered"]
+__all__ = [
+    "Claimed",
+    "Completion",
+    "Created",
+    "Ended",
+    "Engine",
+    "Filters",
+    "JournalPage",
+    "NewRun",
+    "NewToken",
+    "Page",
+    "Registered",
+    "Registering",
+    "Reported",
+    "TokenFilters",
+    "TokenPage",
+    "Triggered",
+]
 
 I = TypeVar("I")  # noqa: E741  # as in stores/base.py
 O = TypeVar("O")  # noqa: E741
@@ -97,19 +119,42 @@ class Engine:
         return await self.store.read(lambda tx: inspect.logs(tx, environment_id, run_id, after, limit))
 
     async def finished(
-        self, environment_id: str, run_ids: Sequence[str], wait_ms: int = 0
-    ) -> tuple[list[Run], list[str]]:
-        """Those runs that have ended and the ids of the others; waits up to `wait_ms` for the first to end."""
+        self, environment_id: str, run_ids: Sequence[str], token_ids: Sequence[str] = (), wait_ms: int = 0
+    ) -> Ended:
+        """Those runs and tokens that have ended and the ids of the others; waits up to `wait_ms` for the first."""
         deadline = time.monotonic() + wait_ms / 1_000
-        with self.hub.listen({f"run:{run_id}" for run_id in run_ids}) as listener:
+        topics = {f"run:{run_id}" for run_id in run_ids} | {f"token:{token_id}" for token_id in token_ids}
+        with self.hub.listen(topics) as listener:
             while True:
-                ended, pending = await self.store.read(
-                    lambda tx: inspect.finished(tx, environment_id, run_ids)
+                ended = await self.store.read(
+                    lambda tx: inspect.finished(tx, environment_id, run_ids, token_ids)
                 )
                 left = deadline - time.monotonic()
-                if ended or not pending or left <= 0 or self._closing:
-                    return ended, pending
+                if ended.runs or ended.tokens or not ended.pending or left <= 0 or self._closing:
+                    return ended
                 await listener.wait(left)
+
+    async def journal(self, environment_id: str, run_id: str, after: int, limit: int) -> JournalPage:
+        return await self.store.read(lambda tx: journal.page(tx, environment_id, run_id, after, limit))
+
+    # Tokens
+
+    async def create_token(self, item: NewToken) -> Created:
+        return await self._one(tokens.create_tokens, item)
+
+    async def complete_token(self, item: Completion) -> None:
+        await self._one(tokens.complete, item)
+
+    async def token(self, environment_id: str, token_id: str) -> Waitpoint:
+        [found] = await self.store.read(lambda tx: inspect.tokens(tx, environment_id, [token_id]))
+        return found
+
+    async def tokens_page(
+        self, environment_id: str, filters: TokenFilters, size: int, after: str | None, before: str | None
+    ) -> TokenPage:
+        return await self.store.read(
+            lambda tx: inspect.tokens_page(tx, environment_id, filters, size, after, before)
+        )
 
     # Workers
 
@@ -122,8 +167,18 @@ class Engine:
         if held is not None:
             await self.store.write(claiming.give_back_unknown, [(worker_id, held)])
 
-    async def claim(self, worker_id: str, environment_id: str, slots: int, wait_ms: int = 0) -> Claimed:
-        """Runs for a worker and cancelled ones to stop; waits up to `wait_ms` while there is neither."""
+    async def claim(
+        self,
+        worker_id: str,
+        environment_id: str,
+        slots: int,
+        wait_ms: int = 0,
+        gone: asyncio.Event | None = None,
+    ) -> Claimed:
+        """Runs for a worker and cancelled ones to stop; waits up to `wait_ms` while there is neither.
+
+        gone  set when the caller listens no more: nothing is claimed from then on
+        """
         deadline = time.monotonic() + wait_ms / 1_000
         number = self._claims[worker_id] = self._claims.get(worker_id, 0) + 1
         topics = [f"worker:{worker_id}"]
@@ -132,7 +187,7 @@ class Engine:
             topics += [f"ready:{environment_id}", f"room:{environment_id}"]
         with self.hub.listen(topics) as listener:
             while True:
-                if self._claims.get(worker_id) != number:
+                if self._claims.get(worker_id) != number or (gone is not None and gone.is_set()):
                     return Claimed((), ())
                 looks = self._looks
                 item = Claim(
@@ -150,6 +205,13 @@ class Engine:
                     return claimed
                 if claimed.after is None or claimed.after == item.after:
                     await listener.wait(left)
+
+    async def worker_journal(
+        self, environment_id: str, worker_id: str, run_id: str, lease: int, after: int
+    ) -> JournalPage:
+        return await self.store.read(
+            lambda tx: journal.page_for_worker(tx, environment_id, worker_id, run_id, lease, after)
+        )
 
     async def report(
         self, worker_id: str, environment_id: str, reports: Sequence[Mapping[str, Any]]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from holdfast.engine.journal import journals_of
 from holdfast.engine.trigger import read_spec
+from holdfast.engine.wait import settle_runs
+from holdfast.engine.wake import wake_before_others
 from holdfast.errors import HoldfastError, WorkerNotFound
 from holdfast.model import limits
 from holdfast.model.queue import Candidate, Lane, Room, choose
@@ -64,8 +67,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Runs whose attempt has begun, cancelled runs to be stopped as (id, lease), and where to look next.
+    """Runs whose attempt has begun or goes on, cancelled runs to be stopped as (id, lease), and where to look next.
 
+    now       the store's time
+    journals  of those that have one, in order, as far as they fit into an answer
     fronts  for the next claim; None when not all lanes were seen
     swept   whether all lanes were looked at from their beginning
     """
@@ -75,6 +80,8 @@ class Claimed:
     after: Lane | None = None
     fronts: Mapping[Lane, int] | None = None
     swept: bool = False
+    now: int = 0
+    journals: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastError]:
@@ -156,8 +163,8 @@ def give_back_unknown(tx: Tx, items: list[tuple[str, Sequence[str]]]) -> list[No
 def claim(tx: Tx, items: list[Claim]) -> list[Claimed | HoldfastError]:
     """Begins attempts of queued runs, by priority and then by age, at most `slots` for each worker.
 
-    Each run is EXECUTING afterwards, its attempt is counted and its lease is new. Queues, keys and
-    environments at their limit give none. Claiming twice gives different runs.
+    Each run is EXECUTING afterwards, its attempt is counted and its lease is new; a suspended run goes on
+    with its attempt. Queues, keys and environments at their limit give none. Claiming twice gives different runs.
     """
     ids = sorted({item.worker_id for item in items})
     stopped, *rows = tx.together(
@@ -174,7 +181,7 @@ def claim(tx: Tx, items: list[Claim]) -> list[Claimed | HoldfastError]:
         if worker is None or worker["environment_id"] != item.environment_id:
             answers.append(WorkerNotFound(item.worker_id))
             continue
-        answers.append(Claimed((), cancelled.get(item.worker_id, []), item.after))
+        answers.append(Claimed((), cancelled.get(item.worker_id, []), item.after, now=tx.now))
         if item.slots:
             asking.setdefault(item.environment_id, []).append(index)
     # One environment after another in one order, so that two servers never wait for each other.
@@ -183,7 +190,7 @@ def claim(tx: Tx, items: list[Claim]) -> list[Claimed | HoldfastError]:
         for index, seen in zip(indexes, lanes, strict=True):
             item = items[index]
             found = _start(tx, item, workers[item.worker_id], room, seen)
-            answers[index] = replace(found, cancelled=cancelled.get(item.worker_id, []))
+            answers[index] = replace(found, cancelled=cancelled.get(item.worker_id, []), now=tx.now)
     return answers
 
 
@@ -199,12 +206,6 @@ def leave(tx: Tx, items: list[tuple[str, str]]) -> list[HoldfastError | None]:
         _give_back(tx, worker_id, lost=False)
         tx.do("remove_worker", id=worker_id)
     return answers
-
-
-def wake_before_others(tx: Tx, run: Run) -> None:
-    """A run is ready at a place before others: claims have to look from the start of its line."""
-    tx.wake(f"front:{run.environment_id}")
-    tx.wake(f"ready:{run.environment_id}")
 
 
 def lose_worker(tx: Tx, worker_id: str) -> None:
@@ -240,6 +241,7 @@ def _give_back_some(tx: Tx, worker_id: str, lost: bool) -> int:
             wake_before_others(tx, run)
         else:
             tx.wake(f"run:{run.id}")
+    settle_runs(tx, after)
     return len(saved)
 
 
@@ -314,7 +316,8 @@ def _from(
             lane = Lane(row["task"], row["queue"], row["concurrency_key"])
             moved[lane] = max(moved[lane], row["score"])
     policies = {row["id"]: read_spec(row["spec"]) for row in specs}
-    return Claimed(_begin(tx, item, worker["version"], chosen, policies), (), fronts=moved)
+    begun = _begin(tx, item, worker["version"], chosen, policies)
+    return Claimed(begun, (), fronts=moved, journals=journals_of(tx, begun))
 
 
 def _begin(tx: Tx, item: Claim, version: str, chosen: list[str], specs: dict[str, TaskSpec]) -> list[Run]:

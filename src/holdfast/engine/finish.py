@@ -1,54 +1,40 @@
-"""What workers report about the runs they hold: outcomes, retries, metadata, tags, logs.
+"""What workers report about the runs they hold: what the code did, and how attempts end.
 
-Reports of one call are taken in this order: metadata, tags and logs, which a worker sends before the
-outcome they belong to; then outcomes. Every report carries the lease number; with a stale one nothing
-is changed and the answer is "fenced".
+Reports of one call are taken in this order: journal entries; metadata, tags and logs, which a worker sends
+before the outcome they belong to; then outcomes; suspensions last. Every report carries the lease number;
+with a stale one nothing is changed and the answer is "fenced".
 """
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from holdfast.engine.claim import wake_before_others
-from holdfast.engine.trigger import clean_tags, load_specs
-from holdfast.errors import HoldfastError
+from holdfast.engine.annotate import ANNOTATIONS, annotate
+from holdfast.engine.progress import FORGETTING, JOURNALLED, entry_row, record
+from holdfast.engine.reporting import FENCED, OK, Answer, Reported, is_live
+from holdfast.engine.trigger import load_specs
+from holdfast.engine.wait import Suspension, settle, suspend
+from holdfast.engine.wake import wake_after_attempt
 from holdfast.model import limits
-from holdfast.model.metadata import applied, check_operations, check_size
+from holdfast.model.error import is_mismatch
 from holdfast.model.retry import DEFAULT_POLICY, retry_delay_ms
-from holdfast.model.run import Attempt, Run, after_crash, after_failure, after_release, closed
-from holdfast.model.status import FINAL, HELD, RunStatus
+from holdfast.model.run import (
+    Attempt,
+    Run,
+    after_crash,
+    after_failure,
+    after_mismatch,
+    after_release,
+    closed,
+)
+from holdfast.model.status import HELD, RunStatus
+from holdfast.model.wait import Wait, Wake
 from holdfast.stores.base import Tx, batch
 
 MAX_RETRY_DELAY_MS = 365 * 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """One report of a worker, in the shape of wire/workers.py: `report["kind"]` tells which."""
-
-    worker_id: str
-    environment_id: str
-    report: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a report: ok, retry, started, fenced or refused."""
-
-    status: str
-    lease: int | None = None
-    attempt: int | None = None
-    delay_ms: int | None = None
-    error: str | None = None
-
-
-OK = Answer("ok")
-FENCED = Answer("fenced")
-STREAMED = frozenset({"metadata", "tags", "logs"})
 
 
 def report(tx: Tx, items: list[Reported]) -> list[Answer]:
@@ -58,28 +44,40 @@ def report(tx: Tx, items: list[Reported]) -> list[Answer]:
     answer ("retry", "started") it gets that again, since the first may have been lost; else "fenced".
     """
     answers: list[Answer | None] = [None] * len(items)
-    streamed = [index for index, item in enumerate(items) if item.report["kind"] in STREAMED]
-    if streamed:
-        _stream(tx, items, streamed, answers)
+    journalled: list[int] = []
+    annotations: list[int] = []
     succeeded: dict[str, list[int]] = {}
-    others = []
+    others: list[int] = []
     for index, item in enumerate(items):
         kind = item.report["kind"]
         if kind == "succeeded":
             succeeded.setdefault(item.worker_id, []).append(index)
-        elif kind not in STREAMED:
+        elif kind in JOURNALLED:
+            journalled.append(index)
+        elif kind in ANNOTATIONS:
+            annotations.append(index)
+        else:
             others.append(index)
+    if journalled:
+        record(tx, items, journalled, answers)
+    if annotations:
+        annotate(tx, items, annotations, answers)
+    ended: dict[str, bool] = {}
     for worker_id, indexes in succeeded.items():
-        _succeed(tx, worker_id, items, indexes, answers)
+        ended |= _succeed(tx, worker_id, items, indexes, answers)
+    suspensions: list[Suspension] = []
     if others:
-        _decide(tx, items, others, answers)
+        ended |= _decide(tx, items, others, answers, suspensions)
+    settle(tx, ended)
+    if suspensions:
+        suspend(tx, suspensions)
     return [answer or FENCED for answer in answers]
 
 
 def _succeed(
     tx: Tx, worker_id: str, items: Sequence[Reported], indexes: Sequence[int], answers: list[Answer | None]
-) -> None:
-    """The hot path: one guarded statement, nothing is read before."""
+) -> dict[str, bool]:
+    """The hot path: one guarded statement, nothing is read before. Answers what has ended, if somebody waits."""
     outcomes = []
     for index in indexes:
         said = items[index].report
@@ -93,8 +91,16 @@ def _succeed(
             continue
         outcomes.append([said["run"], said["lease"], output])
     if not outcomes:
-        return
-    moved = set(tx.ids("finish_runs", outcomes=batch(outcomes), worker_id=worker_id, now=tx.now))
+        return {}
+    # Who waits is asked in a statement of its own, which begins when the runs are locked: see wait.py.
+    finished, waiting = tx.together(
+        [
+            ("finish_runs", {"outcomes": batch(outcomes), "worker_id": worker_id, "now": tx.now}),
+            ("waits_on", {"targets": batch([outcome[0] for outcome in outcomes])}),
+        ]
+    )
+    moved = {row["id"] for row in finished}
+    ended = dict.fromkeys(moved, False) if waiting else {}
     environments = set()
     for index in indexes:
         run_id = items[index].report["run"]
@@ -105,20 +111,35 @@ def _succeed(
             environments.add(items[index].environment_id)
     for environment_id in environments:
         tx.wake(f"room:{environment_id}")
+    return ended
 
 
-def _decide(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: list[Answer | None]) -> None:
-    """Everything but success: read the runs under lock, decide by pure functions, write once."""
+def _decide(
+    tx: Tx,
+    items: Sequence[Reported],
+    indexes: Sequence[int],
+    answers: list[Answer | None],
+    suspensions: list[Suspension],
+) -> dict[str, bool]:
+    """Everything but success: read the runs under lock, decide by pure functions, write once.
+
+    Adds to `suspensions`, which are carried out when all else is done. Answers what has ended, and whether
+    it failed.
+    """
     ids = sorted({items[index].report["run"] for index in indexes})
     before = {run.id: run for run in tx.runs("runs_for_update", ids=batch(ids))}
     runs = dict(before)
     starts: list[int] = []
     attempts: list[Attempt] = []
+    entries: dict[str, tuple[Any, ...]] = {}
+    leaving: set[str] = set()
     waiting: dict[int, Answer] = {}
     for index in indexes:
         item = items[index]
         run = runs.get(item.report["run"])
-        if run is None or run.lease != item.report["lease"] or run.worker_id != item.worker_id:
+        if run is not None and run.id in leaving:
+            answers[index] = FENCED
+        elif run is None or run.lease != item.report["lease"] or run.worker_id != item.worker_id:
             answers[index] = _again(run, item)
         elif item.report["kind"] == "started":
             starts.append(index)
@@ -130,8 +151,15 @@ def _decide(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: 
                 answers[index] = Answer("refused", error="the run was not cancelled")
         elif run.status not in HELD:
             answers[index] = FENCED
+        elif item.report["kind"] == "suspended":
+            answers[index] = OK if is_live(run, item) else FENCED
+            if is_live(run, item):
+                leaving.add(run.id)
+                suspensions.append(_suspension(run, item.report))
         else:
             after, attempt = _outcome(tx, run, item.report)
+            if after.status is RunStatus.REATTEMPTING and item.report["kind"] == "failed":
+                after = _forgetting(after, item.report, entries)
             runs[run.id] = after
             if attempt is not None:
                 attempts.append(attempt)
@@ -139,12 +167,31 @@ def _decide(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: 
     changed = [run for run_id, run in runs.items() if run is not before[run_id]]
     saved = tx.save_runs(before, changed)
     tx.add_attempts([attempt for attempt in attempts if attempt.run_id in saved])
+    tx.add_entries([row for run_id, row in entries.items() if run_id in saved])
     for index, answer in waiting.items():
         answers[index] = answer if items[index].report["run"] in saved else FENCED
     for run in changed:
-        _wake(tx, run)
+        wake_after_attempt(tx, run)
     if starts:
         _next_attempts(tx, items, starts, answers)
+    return {run.id: True for run in changed if run.is_final}
+
+
+def _suspension(run: Run, said: Mapping[str, Any]) -> Suspension:
+    waits = [
+        Wait(one.get("group", 0), Wake(one["wake"]), one.get("id"), one.get("dueAt")) for one in said["waits"]
+    ]
+    return Suspension(run, said["activeMs"], waits)
+
+
+def _forgetting(run: Run, said: Mapping[str, Any], entries: dict[str, tuple[Any, ...]]) -> Run:
+    """`run` with an entry for the failures that its next attempt tries anew, added to `entries`."""
+    run = replace(run, operations=said.get("operations", run.operations))
+    if not said.get("forget"):
+        return run
+    value = batch(said["forget"])
+    entries[run.id] = entry_row(run.id, run.entries, {**FORGETTING, "value": value})
+    return replace(run, entries=run.entries + 1, journal_bytes=run.journal_bytes + len(value))
 
 
 def _again(run: Run | None, item: Reported) -> Answer:
@@ -166,6 +213,8 @@ def _outcome(tx: Tx, run: Run, said: Mapping[str, Any]) -> tuple[Run, Attempt | 
     if run.status is not RunStatus.EXECUTING and kind == "failed":
         return run, None  # between two attempts there is nothing that could fail
     if kind == "failed":
+        if is_mismatch(said["error"]):
+            return after_mismatch(run, said["error"], tx.now)
         delay = said["retryDelayMs"]
         return after_failure(
             run, said["error"], None if delay is None else min(delay, MAX_RETRY_DELAY_MS), tx.now
@@ -202,124 +251,3 @@ def _next_attempts(
             answers[index] = (
                 FENCED if row is None else Answer("started", lease=row["lease"], attempt=row["attempt"])
             )
-
-
-def _stream(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: list[Answer | None]) -> None:
-    ids = {items[index].report["run"] for index in indexes}
-    runs = {run.id: run for run in tx.runs("runs_for_update", ids=batch(sorted(ids)))}
-    related = {
-        other
-        for index in indexes
-        if items[index].report.get("parentOperations") or items[index].report.get("rootOperations")
-        for run in (runs.get(items[index].report["run"]),)
-        if run is not None
-        for other in (run.parent_id, run.root_id)
-        if other is not None
-    } - set(runs)
-    if related:
-        runs |= {run.id: run for run in tx.runs("runs_for_update", ids=batch(sorted(related)))}
-    changed: set[str] = set()
-    tags: list[list[str]] = []
-    logs: list[list[Any]] = []
-    counts: dict[str, int] = {}
-    for index in indexes:
-        item = items[index]
-        said = item.report
-        run = runs.get(said["run"])
-        if (
-            run is None
-            or run.lease != said["lease"]
-            or run.worker_id != item.worker_id
-            or run.status not in HELD
-        ):
-            answers[index] = FENCED
-            continue
-        try:
-            match said["kind"]:
-                case "metadata":
-                    changed |= _change_metadata(runs, run, said)
-                case "tags":
-                    merged = clean_tags([*json.loads(run.tags), *said["tags"]])
-                    runs[run.id] = replace(run, tags=json.dumps(merged, ensure_ascii=False))
-                    changed.add(run.id)
-                    tags += [[run.environment_id, tag, run.id] for tag in merged]
-                case _:
-                    logs += _kept_logs(tx, run, said["records"], counts)
-        except HoldfastError as error:
-            answers[index] = Answer("refused", error=str(error))
-        else:
-            answers[index] = OK
-    if changed:
-        save_metadata(tx, [runs[run_id] for run_id in sorted(changed)])
-    if tags:
-        tx.do("add_tags", tags=batch(tags))
-    if logs:
-        tx.do("add_logs", logs=batch(logs))
-
-
-def _kept_logs(
-    tx: Tx, run: Run, records: Sequence[Mapping[str, Any]], counts: dict[str, int]
-) -> list[list[Any]]:
-    """The records that still fit under the limit of the run."""
-    if run.id not in counts:
-        row = tx.one("count_logs", run_id=run.id, limit=limits.MAX_LOGS_PER_RUN)
-        counts[run.id] = row["records"] if row else 0
-    room = max(0, limits.MAX_LOGS_PER_RUN - counts[run.id])
-    counts[run.id] += len(records)
-    return [
-        [
-            run.id,
-            run.attempt,
-            record["at"],
-            record["level"],
-            record["logger"],
-            record["message"].replace("\x00", ""),
-        ]
-        for record in records[:room]
-    ]
-
-
-def save_metadata(tx: Tx, runs: Sequence[Run]) -> None:
-    """Writes the metadata and tags of runs, and tells those who watch them."""
-    changes = [[run.id, run.metadata, run.tags] for run in runs]
-    tx.do("save_metadata", changes=batch(changes), now=tx.now)
-    for run in runs:
-        tx.wake(f"changed:{run.id}")
-
-
-def _change_metadata(runs: dict[str, Run], run: Run, said: Mapping[str, Any]) -> set[str]:
-    """Applies the operations of a report; all of them or, when one is refused, none."""
-    changed: dict[str, Run] = {}
-    for name, target in (
-        ("operations", run.id),
-        ("parentOperations", run.parent_id or run.id),
-        ("rootOperations", run.root_id or run.id),
-    ):
-        operations = said.get(name)
-        if not operations:
-            continue
-        check_operations(operations, name)
-        current = changed.get(target) or runs.get(target)
-        if current is None:
-            continue  # a parent that retention has deleted
-        changed[target] = with_metadata(current, operations)
-    runs |= changed
-    return set(changed)
-
-
-def with_metadata(run: Run, operations: Sequence[dict[str, Any]]) -> Run:
-    """`run` after the operations. Raises PayloadTooLarge over 256 KiB."""
-    metadata = applied(json.loads(run.metadata), operations)
-    return replace(run, metadata=check_size(json.dumps(metadata, ensure_ascii=False)))
-
-
-def _wake(tx: Tx, run: Run) -> None:
-    if run.status in FINAL:
-        tx.wake(f"run:{run.id}")
-        tx.wake(f"room:{run.environment_id}")
-    elif run.status is RunStatus.QUEUED:
-        wake_before_others(tx, run)
-    elif run.worker_id is None:
-        tx.wake(f"room:{run.environment_id}")
-    if run.due_at is not None:
-        tx.wake("upkeep")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.errors import InvalidRequest, RunNotFound
+from holdfast.errors import InvalidRequest, RunNotFound, WaitpointNotFound
 from holdfast.model.run import Attempt, Run, current_attempt
 from holdfast.model.status import FINAL, RunStatus
+from holdfast.model.wait import Waitpoint
 from holdfast.stores.base import Tx, batch
-from holdfast.stores.listing import Filters, Page, list_runs
+from holdfast.stores.listing import Filters, Page, TokenFilters, TokenPage, list_runs, list_tokens
 
 MAX_CHILDREN = 1_000  # shown with their parent; a list filtered by parent has all of them
 
@@ -24,6 +25,15 @@ class RunDetails:
     root: Run | None
     parent: Run | None
     children: Sequence[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Runs and tokens that have ended, and the ids of those that were asked for and have not."""
+
+    runs: Sequence[Run]
+    tokens: Sequence[Waitpoint]
+    pending: Sequence[str]
 
 
 def details(tx: Tx, environment_id: str, run_id: str) -> RunDetails:
@@ -68,15 +78,47 @@ def page(
     return list_runs(tx, environment_id, filters, size, after, before)
 
 
-def finished(tx: Tx, environment_id: str, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]:
-    """Those of the runs that have ended, and the ids of the others. Raises RunNotFound."""
+def finished(tx: Tx, environment_id: str, run_ids: Sequence[str], token_ids: Sequence[str] = ()) -> Ended:
+    """Those of the runs and tokens that have ended. Raises RunNotFound, WaitpointNotFound."""
     states: dict[str, Any] = {row["id"]: row for row in tx.all("run_states", ids=batch(run_ids))}
     for run_id in run_ids:
         if run_id not in states or states[run_id]["environment_id"] != environment_id:
             raise RunNotFound(run_id)
     ended = [run_id for run_id in run_ids if RunStatus(states[run_id]["status"]) in FINAL]
     pending = [run_id for run_id in run_ids if RunStatus(states[run_id]["status"]) not in FINAL]
-    return (tx.runs("runs_by_id", ids=batch(ended)) if ended else []), pending
+    found = tokens(tx, environment_id, token_ids) if token_ids else []
+    pending += [token.id for token in found if not token.is_complete]
+    runs = tx.runs("runs_by_id", ids=batch(ended)) if ended else []
+    return Ended(runs, [token for token in found if token.is_complete], pending)
+
+
+def tokens(tx: Tx, environment_id: str, ids: Sequence[str]) -> list[Waitpoint]:
+    """Tokens of an environment, in the order of `ids`. Raises WaitpointNotFound if one is not there."""
+    found = {row["id"]: Waitpoint(**row) for row in tx.all("waitpoints_by_id", ids=batch(sorted(set(ids))))}
+    for token_id in ids:
+        if token_id not in found or found[token_id].environment_id != environment_id:
+            raise WaitpointNotFound(token_id)
+    return [found[token_id] for token_id in ids]
+
+
+def tokens_page(
+    tx: Tx,
+    environment_id: str,
+    filters: TokenFilters,
+    size: int,
+    after: str | None = None,
+    before: str | None = None,
+) -> TokenPage:
+    """One page of tokens. Raises InvalidRequest for a cursor that is no token of this environment."""
+    for name, cursor in (("page[after]", after), ("page[before]", before)):
+        if cursor is not None:
+            try:
+                tokens(tx, environment_id, [cursor])
+            except WaitpointNotFound:
+                raise InvalidRequest(
+                    f"{name} is not a token of this environment: begin again at the first page", name
+                ) from None
+    return list_tokens(tx, environment_id, filters, size, after, before)
 
 
 def logs(tx: Tx, environment_id: str, run_id: str, after: int, limit: int) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from holdfast.engine.finish import save_metadata, with_metadata
+from holdfast.engine.annotate import save_metadata, with_metadata
 from holdfast.engine.trigger import NewRun, clean_tags, trigger
+from holdfast.engine.wait import forget_waits, settle_runs
 from holdfast.errors import HoldfastError, InvalidRequest, RunNotFound, Unprocessable
 from holdfast.model.duration import moment_ms
 from holdfast.model.metadata import check_operations, check_size
@@ -64,23 +65,28 @@ def cancel(tx: Tx, items: list[Cancel]) -> list[Run | HoldfastError]:
 
     Answers the run as it is afterwards, or RunNotFound. Cancelling twice is the same as once.
     """
-    found = _load(tx, items)
+    found = _load(tx, items, "runs_by_id")
     before: dict[str, Run] = {}
     after: dict[str, Run] = {}
-    for item in items:
+    for item in sorted(items, key=lambda item: item.run_id, reverse=True):
         target = found.get(item.run_id)
         if target is None or target.environment_id != item.environment_id or target.is_final:
             continue
-        for run in (target, *_descendants(tx, target.id)):
+        for run in _family(tx, target.id):
             before.setdefault(run.id, run)
             after.setdefault(run.id, cancelled(run, item.reason, tx.now))
     tx.save_runs(before, after.values())
+    forget_waits(tx, before.values())
+    settle_runs(tx, after.values())
     for run in after.values():
         tx.wake(f"run:{run.id}")
         tx.wake(f"room:{run.environment_id}")
         if run.worker_id is not None:
             tx.wake(f"worker:{run.worker_id}")
             tx.wake("upkeep")
+    # Those that ended while their locks were waited for.
+    if late := sorted({item.run_id for item in items if item.run_id in found} - set(after)):
+        found |= {run.id: run for run in tx.runs("runs_by_id", ids=batch(late))}
     return [_answer(item, after.get(item.run_id) or found.get(item.run_id)) for item in items]
 
 
@@ -197,11 +203,11 @@ def change_metadata(tx: Tx, items: list[ChangeMetadata]) -> list[Any]:
     return answers
 
 
-def _descendants(tx: Tx, run_id: str) -> list[Run]:
-    """The descendants that have not ended. Looks again until the locks it took hold still: a child may have been
-    under way while its parent was waited for."""
+def _family(tx: Tx, run_id: str) -> list[Run]:
+    """The run and its descendants, as far as they have not ended, locked: children before their parents, as the end
+    of a child does. Looks again until the locks it took hold still: a child may have been under way meanwhile."""
     found: list[Run] = []
-    while len(more := tx.runs("active_descendants", ids=batch([run_id]))) > len(found):
+    while len(more := tx.runs("active_family", ids=batch([run_id]))) > len(found):
         found = more
     return found
 
@@ -234,9 +240,9 @@ def _later(run: Run, delay: Any, now: int) -> Run:
     return replace(run, lease=run.lease + 1, due_at=at, delayed_until=at, updated_at=now)
 
 
-def _load(tx: Tx, items: Sequence[Target]) -> dict[str, Run]:
+def _load(tx: Tx, items: Sequence[Target], statement: str = "runs_for_update") -> dict[str, Run]:
     ids = sorted({item.run_id for item in items})
-    return {run.id: run for run in tx.runs("runs_for_update", ids=batch(ids))}
+    return {run.id: run for run in tx.runs(statement, ids=batch(ids))}
 
 
 def _answer(item: Target, run: Run | None) -> Run | HoldfastError:

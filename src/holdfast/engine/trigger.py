@@ -300,11 +300,18 @@ def _check_payload(item: NewRun, spec: TaskSpec | None) -> None:
             raise PayloadTooLarge(f"payload is {size} bytes: at most {limits.MAX_PAYLOAD}", "payload")
     if spec is None or spec.payload_schema is None:
         return
-    value = None if item.payload is None else json.loads(item.payload)
-    error = next(iter(_validator(spec.payload_schema).iter_errors(value)), None)
-    if error is not None:
-        place = ".".join(["payload", *(str(step) for step in error.instance_path)])
-        raise Unprocessable(f"{place}: {error.message} (task {item.task})"[:2_000], place[:200])
+    if (error := schema_error(spec.payload_schema, item.payload, "payload", f"task {item.task}")) is not None:
+        raise error
+
+
+def schema_error(schema: str, text: str | None, name: str, of: str) -> Unprocessable | None:
+    """Why a JSON Schema refuses a JSON text, naming the place; None when it does not."""
+    value = None if text is None else json.loads(text)
+    error = next(iter(_validator(schema).iter_errors(value)), None)
+    if error is None:
+        return None
+    place = ".".join([name, *(str(step) for step in error.instance_path)])
+    return Unprocessable(f"{place}: {error.message} ({of})"[:2_000], place[:200])
 
 
 @lru_cache(maxsize=1_024)

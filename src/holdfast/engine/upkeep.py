@@ -1,4 +1,4 @@
-"""Everything that happens because time passed: delays, ttl, retries, closing, lost workers, retention.
+"""Everything that happens because time passed: delays, ttl, retries, waits, closing, lost workers, retention.
 
 Each is a row with a due time. Any server may run upkeep; two of them do no harm, because every write
 is guarded by the lease it was decided on.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from holdfast.engine.claim import lose_worker, wake_before_others
+from holdfast.engine.claim import lose_worker
+from holdfast.engine.token import time_out_tokens
 from holdfast.engine.trigger import load_specs, with_defaults
+from holdfast.engine.wait import pass_timers, settle_runs
+from holdfast.engine.wake import wake_before_others
 from holdfast.model.ids import TIME_LENGTH, base36
 from holdfast.model.run import Run, closed, enqueued, expired, moved
 from holdfast.model.status import RunStatus
@@ -54,7 +57,7 @@ def upkeep(tx: Tx, items: list[Due]) -> list[Passed]:
 
 
 def retain(tx: Tx, items: list[Retention]) -> list[int]:
-    """Deletes a batch of finished runs that are older than their retention, and of old request keys.
+    """Deletes a batch of finished runs and tokens that are older than their retention, and of old request keys.
 
     Answers how many runs.
     Ids sort by creation, so only runs made before the limit are looked at, oldest first.
@@ -67,14 +70,10 @@ def retain(tx: Tx, items: list[Retention]) -> list[int]:
 
 
 def _delete(tx: Tx, item: Retention, before: int) -> int:
-    gone = tx.ids(
-        "delete_finished",
-        environment_id=item.environment_id,
-        before=before,
-        id_before=f"run_{base36(max(0, before), TIME_LENGTH)}",
-        limit=item.limit,
-    )
-    return len(gone)
+    own = {"environment_id": item.environment_id, "before": before, "limit": item.limit}
+    created = base36(max(0, before), TIME_LENGTH)
+    tx.do("delete_waitpoints", id_before=f"waitpoint_{created}", **own)
+    return len(tx.ids("delete_finished", id_before=f"run_{created}", **own))
 
 
 def _pass(tx: Tx, item: Due) -> Passed:
@@ -92,8 +91,12 @@ def _pass(tx: Tx, item: Due) -> Passed:
         lose_worker(tx, worker_id)
     for run_id in saved:
         _wake(tx, after[run_id])
+    settle_runs(tx, [after[run_id] for run_id in saved])
+    waits, more_waits = pass_timers(tx, item.limit)
+    tokens = time_out_tokens(tx, item.limit)
     more = len(due) == item.limit or len(parked) == PARKED_BATCH or len(lost) == 10
-    return Passed(len(saved) + len(lost), more, _next_due(tx, item.lose_workers))
+    more = more or more_waits or tokens == item.limit
+    return Passed(len(saved) + len(lost) + waits + tokens, more, _next_due(tx, item.lose_workers))
 
 
 def _due(run: Run, now: int, spec: TaskSpec | None) -> Run:

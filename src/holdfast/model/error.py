@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holdfast.errors import HoldfastError
 from holdfast.model.status import RunStatus
 
 RunError = dict[str, Any]
@@ -18,6 +19,8 @@ RunError = dict[str, Any]
 MAX_NAME = 1_024
 MAX_MESSAGE = 16 * 1024
 MAX_STACK = 16 * 1024
+MISMATCH = "TASK_RUN_REPLAY_MISMATCH"  # the code asks for something else than the journal holds
+MAX_FACTS = 20  # of each side of a mismatch
 
 S = RunStatus
 STATUS_OF_CODE: dict[str, RunStatus] = {
@@ -79,11 +82,23 @@ def string_error(text: str) -> RunError:
     return {"type": "STRING_ERROR", "raw": text}
 
 
+def refusal(error: HoldfastError) -> dict[str, Any]:
+    """A refusal as it is answered and recorded: {"error", "code", "param"?}."""
+    body: dict[str, Any] = {"error": str(error), "code": error.code}
+    if param := getattr(error, "param", None):
+        body["param"] = param
+    return body
+
+
 def status_of(error: RunError) -> RunStatus:
     """The status in which a run ends that failed for the last time with `error`."""
     if error.get("type") != "INTERNAL_ERROR":
         return S.COMPLETED_WITH_ERRORS
     return STATUS_OF_CODE.get(str(error.get("code")), S.FAILED_TO_RUN)
+
+
+def is_mismatch(error: RunError) -> bool:
+    return error.get("type") == "INTERNAL_ERROR" and error.get("code") == MISMATCH
 
 
 def may_be_retried(error: RunError) -> bool:
@@ -94,6 +109,18 @@ def trimmed(error: RunError) -> RunError:
     """`error` cut to what is stored: 1 KiB of name, 16 KiB of message and stack, without NUL."""
     limits = {"name": MAX_NAME, "message": MAX_MESSAGE, "stackTrace": MAX_STACK, "raw": MAX_MESSAGE}
     return {
-        key: value.replace("\x00", "")[: limits.get(key, MAX_NAME)] if isinstance(value, str) else value
+        key: _fitting(value, limits.get(key, MAX_NAME)) if key not in ("recorded", "asked") else _facts(value)
         for key, value in error.items()
     }
+
+
+def _fitting(value: Any, longest: int) -> Any:
+    return value.replace("\x00", "")[:longest] if isinstance(value, str) else value
+
+
+def _facts(value: Any) -> Any:
+    """One side of a mismatch: a small object of texts and numbers."""
+    if not isinstance(value, dict):
+        return None
+    facts = {str(key)[:100]: _fitting(fact, MAX_NAME) for key, fact in list(value.items())[:MAX_FACTS]}
+    return {key: fact for key, fact in facts.items() if not isinstance(fact, dict | list)}

@@ -71,6 +71,12 @@ class Run:
     error: str | None  # JSON object, see model/error.py
     payload: str | None  # JSON
     output: str | None  # JSON
+    entries: int = 0  # of its journal
+    journal_bytes: int = 0  # of their values
+    suspended: bool = False  # from a suspension until the claim that resumes it: the attempt goes on
+    resumes: int = 0
+    active_ms: int = 0  # of the attempt under way, before its suspensions
+    operations: int = 0  # how many of its code's changes to metadata and tags are written
 
     @property
     def is_final(self) -> bool:
@@ -116,6 +122,7 @@ def ended(
         status,
         now,
         worker_id=None,
+        suspended=False,
         due_at=None,
         finished_at=now,
         error=None if error is None else json.dumps(trimmed(error)),
@@ -124,7 +131,12 @@ def ended(
 
 
 def enqueued(run: Run, now: int) -> Run:
-    """`run` in the queue for the first time: its place is taken and its ttl starts now (rule R19)."""
+    """`run` in the queue for the first time: its place is taken and its ttl starts now (rule R19).
+
+    One that was started before keeps its place, and never expires (rule R20).
+    """
+    if run.starts:
+        return moved(run, S.QUEUED, now, due_at=None)
     return moved(
         run,
         S.QUEUED,
@@ -149,7 +161,7 @@ def last_attempt(run: Run, error: RunError | None, status: AttemptStatus, now: i
 
 def current_attempt(run: Run) -> Attempt | None:
     """The attempt under way or the one that ended the run; None before the first and between two."""
-    status = ATTEMPT_OF.get(run.status)
+    status = AttemptStatus.EXECUTING if run.suspended else ATTEMPT_OF.get(run.status)
     if run.attempt_started_at is None or status is None:
         return None
     return Attempt(
@@ -175,7 +187,9 @@ def after_failure(run: Run, error: RunError, delay_ms: int | None, now: int) -> 
     if delay_ms is None or run.attempt >= (run.max_attempts or 1) or not may_be_retried(error):
         return ended(run, status_of(error), now, error), None
     attempt = last_attempt(run, error, AttemptStatus.FAILED, now)
-    again = moved(run, S.REATTEMPTING, now, due_at=now + delay_ms, losses=0, attempt_started_at=None)
+    again = moved(
+        run, S.REATTEMPTING, now, due_at=now + delay_ms, losses=0, attempt_started_at=None, active_ms=0
+    )
     return (again if delay_ms < IN_PROCESS_BELOW_MS else replace(again, worker_id=None)), attempt
 
 
@@ -210,6 +224,7 @@ def after_crash(
         due_at=now + delay_ms,
         losses=0,
         attempt_started_at=None,
+        active_ms=0,
     )
     return back, attempt
 
@@ -253,8 +268,46 @@ def given_back(run: Run, now: int, alone: bool) -> Run:
         return replace(run, lease=run.lease + 1, worker_id=None, updated_at=now)
     attempt = run.attempt - 1 if run.status is S.EXECUTING else run.attempt
     return moved(
-        run, S.QUEUED, now, worker_id=None, due_at=None, attempt=attempt, alone=alone, attempt_started_at=None
+        run,
+        S.QUEUED,
+        now,
+        worker_id=None,
+        due_at=None,
+        attempt=attempt,
+        alone=alone,
+        attempt_started_at=None,
+        active_ms=0,
     )
+
+
+def suspended(run: Run, active_ms: int, now: int) -> Run:
+    """`run` while it waits: it holds no worker and no slot, and its attempt is still under way."""
+    return moved(run, S.WAITING_TO_RESUME, now, worker_id=None, suspended=True, active_ms=active_ms)
+
+
+def resumed(run: Run, now: int) -> Run:
+    """A suspended run whose wait is over, in the queue at its old place."""
+    return moved(run, S.QUEUED, now)
+
+
+def after_mismatch(run: Run, error: RunError, now: int) -> tuple[Run, Attempt]:
+    """What becomes of a run whose code asked for something else than its journal holds.
+
+    Nothing was done, so no attempt is counted; it waits for another version of its task.
+    """
+    attempt = last_attempt(run, error, AttemptStatus.FAILED, now)
+    parked = moved(
+        run,
+        S.WAITING_FOR_DEPLOY,
+        now,
+        worker_id=None,
+        due_at=None,
+        attempt=run.attempt - 1,
+        losses=0,
+        attempt_started_at=None,
+        active_ms=0,
+    )
+    return parked, attempt
 
 
 def lost_for_good(run: Run, how: str, now: int) -> Run:
@@ -267,7 +320,16 @@ def cancelled(run: Run, reason: str, now: int) -> Run:
     error = json.dumps(internal_error("TASK_RUN_CANCELLED", reason))
     if run.holds_slot:
         return moved(run, S.CANCELLED, now, due_at=now + CLOSING_MS, error=error)
-    return moved(run, S.CANCELLED, now, worker_id=None, due_at=None, finished_at=now, error=error)
+    return moved(
+        run,
+        S.CANCELLED,
+        now,
+        worker_id=None,
+        suspended=False,
+        due_at=None,
+        finished_at=now,
+        error=error,
+    )
 
 
 def closed(run: Run, now: int) -> Run:

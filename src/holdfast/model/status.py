@@ -33,6 +33,7 @@ MOVES: Mapping[RunStatus, frozenset[RunStatus]] = {
             S.QUEUED,  # given back without losing an attempt
             S.REATTEMPTING,
             S.WAITING_TO_RESUME,
+            S.WAITING_FOR_DEPLOY,  # its journal asks for other code
             S.COMPLETED_SUCCESSFULLY,
             S.COMPLETED_WITH_ERRORS,
             S.CANCELLED,

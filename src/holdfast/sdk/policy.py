@@ -145,11 +145,13 @@ def error_from(body: Mapping[str, Any]) -> errors.HoldfastError:
             return kind(message, param)
     if code == errors.NotAuthorised.code:
         return errors.NotAuthorised(f"{message} (is HOLDFAST_SECRET_KEY set to a key of this server?)")
-    for plain in (errors.NotFound, errors.StoreUnavailable, errors.StoreTooNew):
+    for plain in (errors.Forbidden, errors.NotFound, errors.StoreUnavailable, errors.StoreTooNew):
         if code == plain.code:
             return plain(message)
     if code == errors.RunNotFound.code:
         return errors.RunNotFound()
+    if code == errors.WaitpointNotFound.code:
+        return errors.WaitpointNotFound()
     if code == errors.Fenced.code:
         fenced = errors.Fenced("")
         fenced.args = (message,)

@@ -72,8 +72,7 @@ class Kept:
         """Secrets as they are: a masked one would be lost."""
         from pydantic_core import to_json
 
-        valid = self._adapter.dump_python(self._adapter.validate_python(value))
-        return to_json(valid, fallback=_revealed).decode()
+        return to_json(_revealed(self._adapter.dump_python(self._adapter.validate_python(value)))).decode()
 
     @cached_property
     def _hint(self) -> Any:
@@ -163,10 +162,13 @@ def _plain(value: Any) -> Any:
 
 
 def _revealed(value: Any) -> Any:
+    """A dumped value, whose models are dictionaries by now, with what its secrets hold."""
+    if isinstance(value, dict):
+        return {_revealed(key): _revealed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_revealed(item) for item in value]
     reveal = getattr(value, "get_secret_value", None)
-    if reveal is None:
-        raise TypeError(f"a {type(value).__name__} can not be written as JSON")
-    return reveal()
+    return value if reveal is None else reveal()
 
 
 def _has_no_order(values: list[Any]) -> bool:

@@ -17,31 +17,39 @@ from starlette.types import ASGIApp
 
 from holdfast.engine import Engine
 from holdfast.errors import HoldfastError, StoreUnavailable
-from holdfast.server import listing, openapi, runs, workers
+from holdfast.server import listing, openapi, runs, waits, workers
 from holdfast.server.auth import Keys, environment_of_key
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
 from holdfast.server.routing import BODY_SECONDS, RawPaths
+from holdfast.server.tokens import signers
 
 __all__ = ["ENDPOINTS", "create_app", "environment_of_key"]
 
 # Fixed paths before those with a parameter: the first that matches is taken.
-ENDPOINTS = (*listing.ENDPOINTS, *runs.ENDPOINTS, *workers.ENDPOINTS)
+ENDPOINTS = (*listing.ENDPOINTS, *runs.ENDPOINTS, *waits.ENDPOINTS, *workers.ENDPOINTS)
 READY_SECONDS = 2.0
 
 
-def create_app(engine: Engine, keys: Mapping[str, str], *, body_seconds: float = BODY_SECONDS) -> ASGIApp:
+def create_app(
+    engine: Engine,
+    keys: Mapping[str, str],
+    *,
+    public_url: str = "http://localhost:3030",
+    body_seconds: float = BODY_SECONDS,
+) -> ASGIApp:
     """The API over `engine`. `keys` maps secret keys to environments.
 
+    public_url    how the world outside reaches it: the addresses of tokens begin with this
     body_seconds  how long a body may take to arrive
 
     Its lifespan runs the upkeep loop, so it must be entered: uvicorn does; a test enters
     `lifespan(engine)` itself.
     """
-    known = Keys(keys)
+    known, signing = Keys(keys), signers(keys, public_url)
     routes = []
     for endpoint in ENDPOINTS:
-        route = Route(endpoint.path, endpoint.serve(engine, known, body_seconds), methods=[endpoint.method])
-        routes.append(route)
+        serve = endpoint.serve(engine, known, signing, body_seconds)
+        routes.append(Route(endpoint.path, serve, methods=[endpoint.method]))
     app = Starlette(
         routes=[*routes, *_open_routes(engine)],
         exception_handlers={

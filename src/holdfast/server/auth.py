@@ -38,6 +38,11 @@ class Keys:
             (hashlib.sha256(key.encode()).digest(), environment) for key, environment in keys.items()
         ]
 
+    def public_token(self, request: Request) -> str | None:
+        """The public token (a JWT) of a request; None when it has something else."""
+        _, _, given = request.headers.get("authorization", "").partition(" ")
+        return given.strip() if given.count(".") == 2 and not given.startswith(tuple(PREFIXES)) else None
+
     def environment(self, request: Request) -> str:
         """The environment of the request's key. Raises NotAuthorised."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")

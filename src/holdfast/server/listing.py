@@ -29,7 +29,7 @@ KNOWN = tuple(f"filter[{name}]" for name in (*sorted(("status", *LISTS, *NOTHING
 async def list_runs(call: Call) -> Response:
     query = call.request.query_params
     size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
-    after, before = _one(query, "page[after]"), _one(query, "page[before]")
+    after, before = one_value(query, "page[after]"), one_value(query, "page[before]")
     if after is not None and before is not None:
         raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
     now = await call.engine.store.read(lambda tx: tx.now)
@@ -47,15 +47,15 @@ def filters(query: QueryParams, now: int) -> Filters:
     for name in query:
         if name.startswith("filter[") and name not in KNOWN:
             raise InvalidRequest(f"{name[:80]} is not a filter: known are {', '.join(KNOWN)}", name[:80])
-    lists = {field: _values(query, name) for name, field in LISTS.items()}
-    created_from, created_to = _created(query, now)
+    lists = {field: list_values(query, name) for name, field in LISTS.items()}
+    created_from, created_to = created_between(query, now)
     is_test = query.get("filter[isTest]")
     if is_test not in (None, "true", "false"):
         raise InvalidRequest(f"filter[isTest] is {is_test[:40]!r}: expected true or false", "filter[isTest]")
     return Filters(
         status=_statuses(query),
-        batch_id=_one(query, "filter[batch]"),
-        parent_id=_one(query, "filter[parent]"),
+        batch_id=one_value(query, "filter[batch]"),
+        parent_id=one_value(query, "filter[parent]"),
         is_test=None if is_test is None else is_test == "true",
         created_from=created_from,
         created_to=created_to,
@@ -64,7 +64,8 @@ def filters(query: QueryParams, now: int) -> Filters:
     )
 
 
-def _values(query: QueryParams, name: str) -> list[str]:
+def list_values(query: QueryParams, name: str) -> list[str]:
+    """The values of a filter, which may be given several times, and with commas."""
     values = [value for text in query.getlist(f"filter[{name}]") for value in text.split(",") if value]
     if len(values) > MAX_VALUES:
         raise InvalidRequest(
@@ -75,7 +76,8 @@ def _values(query: QueryParams, name: str) -> list[str]:
     return values
 
 
-def _one(query: QueryParams, name: str) -> str | None:
+def one_value(query: QueryParams, name: str) -> str | None:
+    """A parameter of the query."""
     value = query.get(name)
     if value is not None:
         _refuse_nul(value, name)
@@ -89,7 +91,7 @@ def _refuse_nul(value: str, name: str) -> None:
 
 def _statuses(query: QueryParams) -> list[RunStatus]:
     statuses = []
-    for value in _values(query, "status"):
+    for value in list_values(query, "status"):
         if value not in RunStatus.__members__:
             known = ", ".join(RunStatus)
             raise InvalidRequest(
@@ -99,7 +101,8 @@ def _statuses(query: QueryParams) -> list[RunStatus]:
     return statuses
 
 
-def _created(query: QueryParams, now: int) -> tuple[int | None, int | None]:
+def created_between(query: QueryParams, now: int) -> tuple[int | None, int | None]:
+    """What filter[createdAt] asks for, in epoch milliseconds."""
     since = _moment(query, "filter[createdAt][from]")
     until = _moment(query, "filter[createdAt][to]")
     period = query.get("filter[createdAt][period]")

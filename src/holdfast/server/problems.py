@@ -21,7 +21,9 @@ log = logging.getLogger("holdfast.server")
 STATUS: Mapping[type[errors.HoldfastError], int] = {
     errors.InvalidRequest: 400,
     errors.NotAuthorised: 401,
+    errors.Forbidden: 403,
     errors.NotFound: 404,
+    errors.WaitpointNotFound: 404,
     errors.RunNotFound: 404,
     errors.WorkerNotFound: 404,
     errors.Fenced: 409,

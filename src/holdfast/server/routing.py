@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from holdfast.engine import Engine
 from holdfast.errors import InvalidRequest, PayloadTooLarge
 from holdfast.server.auth import Keys
+from holdfast.server.tokens import Signer, environment_and_scopes
 from holdfast.wire.codec import decode
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ class Call:
     request: Request
     engine: Engine
     environment_id: str
+    signer: Signer
     body_seconds: float = BODY_SECONDS
 
     def path(self, name: str) -> str:
@@ -56,11 +58,17 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[Response]]
+Checked = Callable[[Call, list[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A route of the API. `body` and `answer` are what the OpenAPI document shows."""
+    """A route of the API. `body` and `answer` are what the OpenAPI document shows.
+
+    public  what a public token has to cover: is given the call and its scopes, and raises NotAuthorised or
+            Forbidden. Without it public tokens are refused
+    opened  finds the environment of a call without a key, by what stands in its path
+    """
 
     method: str
     path: str
@@ -70,12 +78,24 @@ class Endpoint:
     answer: Mapping[str, Any] | None = None
     query: tuple[str, ...] = ()
     body_optional: bool = False
+    public: Checked | None = None
+    opened: Callable[[Request, Engine, Mapping[str, Signer]], Awaitable[str]] | None = None
 
     def serve(
-        self, engine: Engine, keys: Keys, body_seconds: float
+        self, engine: Engine, keys: Keys, signers: Mapping[str, Signer], body_seconds: float
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            return await self.handler(Call(request, engine, keys.environment(request), body_seconds))
+            scopes: list[str] | None = None
+            if self.opened is not None:
+                environment_id = await self.opened(request, engine, signers)
+            elif self.public is not None and (token := keys.public_token(request)) is not None:
+                environment_id, scopes = environment_and_scopes(token, signers)
+            else:
+                environment_id = keys.environment(request)
+            call = Call(request, engine, environment_id, signers[environment_id], body_seconds)
+            if scopes is not None and self.public is not None:
+                self.public(call, scopes)
+            return await self.handler(call)
 
         return endpoint
 

@@ -20,14 +20,17 @@ from holdfast.server.problems import invalid, problem, respond
 from holdfast.server.routing import Call, Endpoint, query_number
 from holdfast.wire import runs as wire
 from holdfast.wire.codec import decode, encode_checked
+from holdfast.wire.journal import numbered
+from holdfast.wire.waits import token_result
 
 MAX_WAIT_MS = 30_000
+MAX_RESULTS = 1_000
 _ids = Ids()
 
 
 async def trigger(call: Call) -> Response:
     body = await call.body(wire.TRIGGER, empty={})
-    item = new_run(call, call.path("task"), body, call.request.headers)
+    item = new_run(call.environment_id, call.path("task"), body, call.request.headers)
     [answer] = await call.engine.trigger([item])
     if isinstance(answer, HoldfastError):
         raise answer
@@ -41,42 +44,49 @@ async def batch(call: Call) -> Response:
         raise InvalidRequest(f"items has {len(items)} entries: expected 1 to {limits.MAX_BATCH}", "items")
     request_key = _request_key(call.request.headers)
     batch_id = _batch_id(call.environment_id, request_key)
-    results: list[dict[str, Any] | None] = [None] * len(items)
-    new: list[NewRun] = []
-    places: list[int] = []
+    asked = []
     for index, item in enumerate(items):
-        try:
-            item = wire.BATCH_ITEM.validate_python(item)
-            # No header holds a line feed, so no key of a single trigger is one of a batch.
-            key = None if request_key is None else f"{request_key}\n{index}"
-            new.append(
-                new_run(call, item["task"], item, call.request.headers, batch_id=batch_id, request_key=key)
-            )
-            places.append(index)
-        except HoldfastError as error:
-            results[index] = problem(error)
-        except ValidationError as error:
-            results[index] = invalid(error)
-    for index, answer in zip(places, await call.engine.trigger(new) if new else [], strict=True):
-        results[index] = problem(answer) if isinstance(answer, HoldfastError) else _triggered(answer)
-    return respond({"batchId": batch_id, "runs": results})
+        # No header holds a line feed, so no key of a single trigger is one of a batch.
+        key = None if request_key is None else f"{request_key}\n{index}"
+        asked.append(batch_item(call.environment_id, item, call.request.headers, batch_id, key))
+    new = [item for item in asked if isinstance(item, NewRun)]
+    answers = iter(await call.engine.trigger(new) if new else [])
+    runs = [_told(next(answers)) if isinstance(item, NewRun) else item for item in asked]
+    return respond({"batchId": batch_id, "runs": runs})
+
+
+def batch_item(
+    environment_id: str, item: Any, headers: Mapping[str, str], batch_id: str | None, request_key: str | None
+) -> NewRun | dict[str, Any]:
+    """An item of a batch as the engine takes it, or the refusal of this one in its place."""
+    try:
+        item = wire.BATCH_ITEM.validate_python(item)
+        return new_run(environment_id, item["task"], item, headers, batch_id, request_key, single=False)
+    except HoldfastError as error:
+        return problem(error)
+    except ValidationError as error:
+        return invalid(error)
+
+
+def _told(answer: Triggered | HoldfastError) -> dict[str, Any]:
+    return problem(answer) if isinstance(answer, HoldfastError) else _triggered(answer)
 
 
 def new_run(
-    call: Call,
+    environment_id: str,
     task: str,
     body: Mapping[str, Any],
     headers: Mapping[str, str],
     batch_id: str | None = None,
     request_key: str | None = None,
+    single: bool = True,
 ) -> NewRun:
     """A trigger's body as the engine takes it. Raises InvalidRequest or PayloadTooLarge naming the field."""
     options: Mapping[str, Any] = body.get("options") or {}
     parent_id, parent_lease = _lease(headers)
     key = options.get("concurrencyKey")
-    single = batch_id is None
     return NewRun(
-        environment_id=call.environment_id,
+        environment_id=environment_id,
         task=task,
         payload=payload_text(body.get("payload"), options.get("payloadType"), "payload" in body),
         queue=options["queue"]["name"] if "queue" in options else None,
@@ -206,16 +216,37 @@ async def write_metadata(call: Call) -> Response:
 async def result(call: Call) -> Response:
     """404 while the run goes on; `waitMs` holds the answer back until it ends or the time is over."""
     wait_ms = query_number(call.request, "waitMs", 0, MAX_WAIT_MS)
-    ended, _ = await call.engine.finished(call.environment_id, [call.path("run")], wait_ms)
-    if not ended:
+    ended = await call.engine.finished(call.environment_id, [call.path("run")], wait_ms=wait_ms)
+    if not ended.runs:
         raise NotFound("Run either doesn't exist or is not finished")
-    return respond(wire.result(ended[0]))
+    return respond(wire.result(ended.runs[0]))
 
 
 async def results(call: Call) -> Response:
     body = await call.body(wire.RESULTS)
-    ended, pending = await call.engine.finished(call.environment_id, body["runs"], body.get("waitMs", 0))
-    return respond({"results": [wire.result(run) for run in ended], "pending": pending})
+    runs, tokens = body.get("runs", []), body.get("tokens", [])
+    if not 1 <= len(runs) + len(tokens) <= MAX_RESULTS:
+        raise InvalidRequest(
+            f"runs and tokens have {len(runs) + len(tokens)} ids: expected 1 to {MAX_RESULTS}", "runs"
+        )
+    ended = await call.engine.finished(call.environment_id, runs, tokens, body.get("waitMs", 0))
+    return respond(
+        {
+            "results": [wire.result(run) for run in ended.runs],
+            "tokens": [token_result(token) for token in ended.tokens],
+            "pending": ended.pending,
+        }
+    )
+
+
+async def journal(call: Call) -> Response:
+    """What the run's code did so far; the value of an entry is JSON text."""
+    size = query_number(call.request, "page[size]", 100, MAX_RESULTS, least=1)
+    after = call.request.query_params.get("page[after]")
+    number = -1 if after is None else query_number(call.request, "page[after]", 0, 999_999_999)
+    page = await call.engine.journal(call.environment_id, call.path("run"), number, size)
+    pagination = {"next": str(page.entries[-1]["seq"])} if page.more else {}
+    return respond({"data": [numbered(entry) for entry in page.entries], "pagination": pagination})
 
 
 async def logs(call: Call) -> Response:
@@ -283,7 +314,16 @@ ENDPOINTS = (
     Endpoint("GET", "/api/v1/runs/{run}/metadata", read_metadata, "Read a run's metadata"),
     Endpoint("PUT", "/api/v1/runs/{run}/metadata", write_metadata, "Change a run's metadata", wire.METADATA),
     Endpoint("GET", "/api/v1/runs/{run}/result", result, "Read or await a run's result", query=("waitMs",)),
-    Endpoint("POST", "/api/v1/runs/results", results, "Await the first of several runs", wire.RESULTS),
+    Endpoint(
+        "POST", "/api/v1/runs/results", results, "Await the first of several runs and tokens", wire.RESULTS
+    ),
+    Endpoint(
+        "GET",
+        "/api/v1/runs/{run}/journal",
+        journal,
+        "Read what a run has recorded",
+        query=("page[size]", "page[after]"),
+    ),
     Endpoint(
         "GET", "/api/v1/runs/{run}/logs", logs, "Read what a run logged", query=("page[size]", "page[after]")
     ),

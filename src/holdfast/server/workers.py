@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
 from holdfast.engine import Registering
-from holdfast.engine.finish import Answer
+from holdfast.engine.reporting import Answer
 from holdfast.errors import HoldfastError, InvalidRequest
 from holdfast.model import limits
 from holdfast.model.duration import duration_ms
@@ -18,8 +20,12 @@ from holdfast.model.run import Run
 from holdfast.model.task import QueueSpec, TaskSpec, default_queue
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint
+from holdfast.server.runs import batch_item
+from holdfast.server.schemas import checked_schema
+from holdfast.server.waits import new_token
 from holdfast.wire import workers as wire
 from holdfast.wire.codec import decode
+from holdfast.wire.journal import entry
 
 MAX_REPORT_BYTES = 256 * 1024 * 1024  # two thousand outputs of ordinary size, or some of the largest
 MAX_REGISTRATION_BYTES = 32 * 1024 * 1024
@@ -56,13 +62,28 @@ async def register(call: Call) -> Response:
 
 async def claim(call: Call) -> Response:
     body = await call.body(wire.CLAIM)
-    claimed = await call.engine.claim(call.path("worker"), call.environment_id, body["slots"], body["waitMs"])
+    # A worker that was killed leaves its claim behind: what that is given would be lost for a lease.
+    gone = asyncio.Event()
+    watching = asyncio.create_task(_disconnected(call, gone))
+    try:
+        claimed = await call.engine.claim(
+            call.path("worker"), call.environment_id, body["slots"], body["waitMs"], gone
+        )
+    finally:
+        watching.cancel()
     return respond(
         {
-            "runs": [_claimed(run) for run in claimed.runs],
+            "runs": [_claimed(run, claimed.journals.get(run.id)) for run in claimed.runs],
             "cancelled": [{"id": run_id, "lease": lease} for run_id, lease in claimed.cancelled],
+            "now": claimed.now,
         }
     )
+
+
+async def _disconnected(call: Call, gone: asyncio.Event) -> None:
+    while (await call.request.receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
 
 
 async def heartbeat(call: Call) -> Response:
@@ -76,7 +97,7 @@ async def report(call: Call) -> Response:
     refused = {
         index: reason for index, said in enumerate(body["reports"]) if (reason := _refusal(said)) is not None
     }
-    taken = [said for index, said in enumerate(body["reports"]) if index not in refused]
+    taken = [_as_taken(call, said) for index, said in enumerate(body["reports"]) if index not in refused]
     answers = await call.engine.report(call.path("worker"), call.environment_id, taken)
     rest = iter(answers)
     return respond(
@@ -94,12 +115,39 @@ async def leave(call: Call) -> Response:
     return respond({})
 
 
+async def journal(call: Call) -> Response:
+    body = await call.body(wire.JOURNAL)
+    page = await call.engine.worker_journal(
+        call.environment_id, call.path("worker"), body["run"], body["lease"], body["after"]
+    )
+    return respond(
+        {"entries": [entry(row) for row in page.entries], "more": page.more, "operations": page.operations}
+    )
+
+
+def _as_taken(call: Call, said: wire.Report) -> Mapping[str, Any]:
+    """A report as the engine takes it: what it asks to be made is read here."""
+    if said["kind"] == "triggers":
+        headers = {"x-holdfast-lease": f"{said['run']}:{said['lease']}"}
+        items = [batch_item(call.environment_id, item, headers, None, None) for item in said["items"]]
+        return {**said, "items": items}
+    if said["kind"] == "token":
+        new = new_token(call.environment_id, said, said["run"])
+        return {**said, "new": new, "sign": call.signer.signed}
+    return said
+
+
 def _refusal(said: wire.Report) -> str | None:
-    """Why a report can not be taken: an output that is no JSON would make its run unreadable."""
-    if said["kind"] != "succeeded" or said["output"] is None:
-        return None
+    """Why a report can not be taken: a text that is no JSON would make its run unreadable."""
     try:
-        decode(said["output"], "output", limits.MAX_OUTPUT)
+        if said["kind"] == "succeeded" and said["output"] is not None:
+            decode(said["output"], "output", limits.MAX_OUTPUT)
+        elif said["kind"] == "entries":
+            for told in said["entries"]:
+                if told["value"] is not None:
+                    decode(told["value"], "value", limits.MAX_STEP_RESULT)
+        elif said["kind"] == "token" and "schema" in said:
+            checked_schema(said["schema"], "schema")
     except HoldfastError as error:
         return str(error)
     return None
@@ -127,30 +175,11 @@ def _task(task: wire.WireTask) -> TaskSpec:
         None if ttl is None else max(0, duration_ms(ttl, f"tasks.{task['id']}.ttl")) or None,
         task.get("machine"),
         task.get("key"),
-        _checked_schema(schema, task["id"]),
+        checked_schema(schema, f"tasks.{task['id']}.payloadSchema"),
     )
 
 
-def _checked_schema(schema: dict[str, Any] | None, task_id: str) -> str | None:
-    """The schema as text. One that is no JSON Schema is refused here, not at every trigger."""
-    if not schema:
-        return None
-    import jsonschema_rs
-
-    try:
-        jsonschema_rs.validator_for(schema, retriever=_fetch_nothing)
-    except (ValueError, jsonschema_rs.ReferencingError) as error:
-        param = f"tasks.{task_id}.payloadSchema"
-        raise InvalidRequest(f"{param} is no JSON Schema: {str(error)[:500]}", param) from None
-    return json.dumps(schema)
-
-
-def _fetch_nothing(uri: str) -> Any:
-    # A worker must not make the server read files or other hosts.
-    raise ValueError(f"{uri[:200]}: a schema must hold all that it refers to")
-
-
-def _claimed(run: Run) -> wire.ClaimedRun:
+def _claimed(run: Run, journal: Sequence[Mapping[str, Any]] | None) -> wire.ClaimedRun:
     return {
         "id": run.id,
         "lease": run.lease,
@@ -169,6 +198,13 @@ def _claimed(run: Run) -> wire.ClaimedRun:
         "startedAt": run.started_at or run.updated_at,
         "parentId": run.parent_id,
         "rootId": run.root_id,
+        "entries": run.entries,
+        "journal": None if journal is None else [entry(row) for row in journal],
+        "resumes": run.resumes,
+        # A new attempt begins with its claim, a suspended one began before.
+        "resumed": run.resumes > 0 and run.attempt_started_at != run.updated_at,
+        "activeMs": run.active_ms,
+        "operations": run.operations,
     }
 
 
@@ -176,13 +212,17 @@ _OK = {"status": "ok"}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
-    if answer.status == "ok":
+    if answer.status == "ok" and answer.now is None:
         return _OK
     names = (
         ("lease", answer.lease),
         ("attempt", answer.attempt),
         ("delayMs", answer.delay_ms),
         ("error", answer.error),
+        ("code", answer.code),
+        ("now", answer.now),
+        ("values", answer.values),
+        ("value", answer.value),
     )
     return {"status": answer.status, **{name: value for name, value in names if value is not None}}
 
@@ -199,5 +239,8 @@ ENDPOINTS = (
         body_optional=True,
     ),
     Endpoint("POST", "/api/v1/workers/{worker}/reports", report, "Report about claimed runs", wire.REPORTS),
+    Endpoint(
+        "POST", "/api/v1/workers/{worker}/journal", journal, "Read a claimed run's journal", wire.JOURNAL
+    ),
     Endpoint("DELETE", "/api/v1/workers/{worker}", leave, "Give everything back and leave"),
 )

@@ -29,7 +29,9 @@ T = TypeVar("T")
 
 RUN_COLUMNS = tuple(field.name for field in fields(Run))
 _STATUSES = {str(status): status for status in RunStatus}
-_STATUS, _ALONE, _IS_TEST = (RUN_COLUMNS.index(name) for name in ("status", "alone", "is_test"))
+_STATUS, _ALONE, _IS_TEST, _SUSPENDED = (
+    RUN_COLUMNS.index(name) for name in ("status", "alone", "is_test", "suspended")
+)
 NEW = [
     "id",
     "environment_id",
@@ -76,7 +78,13 @@ SAVED = [
     "output",
     "queue",
     "concurrency_key",
+    "entries",
+    "journal_bytes",
+    "suspended",
+    "active_ms",
+    "operations",
 ]
+ENTRY = ["run_id", "seq", "scope", "kind", "name", "args", "ok", "value", "ref"]
 
 
 def run_of(row: Sequence[Any]) -> Run:
@@ -85,6 +93,7 @@ def run_of(row: Sequence[Any]) -> Run:
     values[_STATUS] = _STATUSES[values[_STATUS]]
     values[_ALONE] = bool(values[_ALONE])
     values[_IS_TEST] = bool(values[_IS_TEST])
+    values[_SUSPENDED] = bool(values[_SUSPENDED])
     return Run(*values)
 
 
@@ -100,6 +109,8 @@ def batch(rows: Iterable[Any]) -> str:
 
 class Connection(Protocol):
     """What a dialect supplies: named statements over one open transaction."""
+
+    dialect: str
 
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]: ...
 
@@ -118,6 +129,7 @@ class Tx:
 
     def __init__(self, connection: Connection, now: int, ids: Ids) -> None:
         self._connection = connection
+        self.dialect = connection.dialect
         self._ids = ids
         self.now = now
         self.wakes: set[str] = set()
@@ -158,6 +170,10 @@ class Tx:
         """Runs of a statement built for a list page; see stores/listing.py."""
         return [run_of(row) for row in self._connection.select(text, parameters)]
 
+    def select(self, text: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of another such statement."""
+        return self._connection.select(text, parameters)
+
     def attempts(self, run_id: str) -> list[Attempt]:
         """The earlier attempts of a run, oldest first."""
         return [
@@ -186,6 +202,11 @@ class Tx:
                 [a.id, a.run_id, a.number, a.status, a.started_at, a.completed_at, a.error] for a in attempts
             ]
             self.do("add_attempts", attempts=batch(rows))
+
+    def add_entries(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Adds journal entries, whose columns stand in the order of ENTRY."""
+        if rows:
+            self._connection.many("add_entries", ENTRY, rows)
 
 
 UseCase = Callable[[Tx, list[I]], Sequence[O]]

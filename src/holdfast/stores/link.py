@@ -73,6 +73,8 @@ def connect(url: str) -> psycopg.Connection[tuple[Any, ...]]:
 class PostgresConnection:
     """Named statements over one connection."""
 
+    dialect = "postgres"
+
     def __init__(self, raw: psycopg.Connection[tuple[Any, ...]]) -> None:
         self.raw = raw
         self.raw.prepared_max = MAX_PREPARED

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.model.run import Run
 from holdfast.model.status import RunStatus
+from holdfast.model.wait import Waitpoint
 from holdfast.stores.base import Tx
 
 
@@ -34,6 +36,24 @@ class Page:
     """Runs newest first, and the cursors of the neighbouring pages."""
 
     runs: Sequence[Run]
+    next: str | None = None
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFilters:
+    """As Filters, for tokens; `tag` may be any of several."""
+
+    status: Sequence[str] = ()
+    tag: Sequence[str] = ()
+    idempotency_key: str | None = None
+    created_from: int | None = None
+    created_to: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPage:
+    tokens: Sequence[Waitpoint]
     next: str | None = None
     previous: str | None = None
 
@@ -85,6 +105,45 @@ def list_runs(
         runs.reverse()
         return Page(runs, runs[-1].id if runs else None, runs[0].id if more else None)
     return Page(runs, runs[-1].id if more else None, runs[0].id if runs and after is not None else None)
+
+
+def list_tokens(
+    tx: Tx,
+    environment_id: str,
+    filters: TokenFilters,
+    size: int,
+    after: str | None = None,
+    before: str | None = None,
+) -> TokenPage:
+    """One page of at most `size` tokens, newest first; cursors as in `list_runs`."""
+    where = _Where(["environment_id = :environment_id"], {"environment_id": environment_id})
+    where.any_of("status in ({})", "status", filters.status)
+    where.equal("idempotency_key = :idempotency_key", "idempotency_key", filters.idempotency_key)
+    where.equal("created_at >= :created_from", "created_from", filters.created_from)
+    where.equal("created_at <= :created_to", "created_to", filters.created_to)
+    where.equal("id < :after_id", "after_id", after)
+    where.equal("id > :before_id", "before_id", before)
+    if filters.tag:  # each begins a line in the JSON list, and no text in JSON holds the end of a line
+        wanted = {
+            f"tag_{chr(97 + index)}": "\n" + json.dumps(tag, ensure_ascii=False)
+            for index, tag in enumerate(filters.tag)
+        }
+        where.parameters |= wanted
+        position = "strpos" if tx.dialect == "postgres" else "instr"
+        where.conditions.append(f"({' or '.join(f'{position}(tags, :{name}) > 0' for name in wanted)})")
+    direction = "asc" if before is not None else "desc"
+    text = (
+        f"select * from waitpoints where {' and '.join(where.conditions)} "  # noqa: S608  # fixed texts only
+        f"order by id {direction} limit :size"
+    )
+    rows = [Waitpoint(*row) for row in tx.select(text, where.parameters | {"size": size + 1})]
+    more, tokens = len(rows) > size, rows[:size]
+    if before is not None:
+        tokens.reverse()
+        return TokenPage(tokens, tokens[-1].id if tokens else None, tokens[0].id if more else None)
+    return TokenPage(
+        tokens, tokens[-1].id if more else None, tokens[0].id if tokens and after is not None else None
+    )
 
 
 def _where(environment_id: str, filters: Filters) -> _Where:

@@ -42,6 +42,8 @@ def wall_clock_ms() -> int:
 class SqliteConnection:
     """Named statements over one connection."""
 
+    dialect = "sqlite"
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.raw = connection
         self._statements = statements("sqlite")

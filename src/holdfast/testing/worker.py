@@ -101,8 +101,7 @@ class Worker:
         while True:
             await self.upkeep()
             claimed = await self._claim()
-            await self._deliver()
-            if claimed or self._said:
+            if await self._deliver() or claimed or self._said:
                 continue
             if self._running:
                 self._news.clear()
@@ -159,8 +158,9 @@ class Worker:
             if not page["more"]:
                 return {"entries": len(entries), "journal": entries, "operations": page["operations"]}
 
-    async def _deliver(self) -> None:
-        """Passes on what the executor has said, in order."""
+    async def _deliver(self) -> bool:
+        """Passes on what the executor has said, in order; whether there was something."""
+        said = bool(self._said)
         while self._said:
             reports: list[Message] = []
             while self._said:
@@ -174,7 +174,8 @@ class Worker:
                 await self._answered(report, answer)
                 if report["kind"] in JOURNAL and self._is_killed(report):
                     await self._die(report)
-                    return
+                    return True
+        return said
 
     async def _answered(self, report: Message, answer: Mapping[str, Any]) -> None:
         kind, run = report["kind"], self._running.get(report["run"])

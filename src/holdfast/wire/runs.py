@@ -108,9 +108,10 @@ class MetadataBody(TypedDict, total=False):
 
 
 class ResultsBody(TypedDict):
-    """Wait for several runs at once; see `POST /api/v1/runs/results`."""
+    """Wait for several runs and tokens at once, for 1 to 1,000 of them; see `POST /api/v1/runs/results`."""
 
-    runs: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=1_000)]
+    runs: NotRequired[Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=1_000)]]
+    tokens: NotRequired[Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=1_000)]]
     waitMs: NotRequired[Annotated[int, Field(ge=0, le=30_000)]]
 
 
@@ -198,14 +199,14 @@ def full_run(
 
 def result(run: Run) -> dict[str, Any]:
     """A finished run's outcome: `output` is JSON text, `error` as recorded (the wire contract, 4.8)."""
-    if run.status is RunStatus.COMPLETED_SUCCESSFULLY:
-        return {
-            "ok": True,
-            "id": run.id,
-            "taskIdentifier": run.task,
-            "status": run.status,
-            "output": run.output if run.output is not None else "null",
-            "outputType": "application/json",
-        }
-    error = json.loads(run.error) if run.error else {"type": "STRING_ERROR", "raw": "the run failed"}
-    return {"ok": False, "id": run.id, "taskIdentifier": run.task, "status": run.status, "error": error}
+    return outcome(run.id, run.task, run.status, run.output, run.error)
+
+
+def outcome(id: str, task: str, status: str, output: str | None, error: str | None) -> dict[str, Any]:
+    """The same of its parts."""
+    head = {"id": id, "taskIdentifier": task, "status": status}
+    if status == RunStatus.COMPLETED_SUCCESSFULLY:
+        written = output if output is not None else "null"
+        return {"ok": True, **head, "output": written, "outputType": "application/json"}
+    told = json.loads(error) if error else {"type": "STRING_ERROR", "raw": "the run failed"}
+    return {"ok": False, **head, "error": told}

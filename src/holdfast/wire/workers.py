@@ -4,6 +4,7 @@
     POST   /api/v1/workers/{id}/claim      ClaimRequest -> ClaimAnswer   (held open up to waitMs)
     POST   /api/v1/workers/{id}/heartbeat  Heartbeat    -> {"leaseMs": 15000}
     POST   /api/v1/workers/{id}/reports    {"reports": [Report, …]} -> {"answers": [Answer, …]}
+    POST   /api/v1/workers/{id}/journal    JournalRequest -> JournalPage
     DELETE /api/v1/workers/{id}            -> {}        (what it still holds goes back to the queue)
 
 Every report carries the `lease` number that the claim, or the last answer, gave. With an older
@@ -22,14 +23,19 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
 from holdfast.model.limits import (
+    MAX_ENTRIES,
+    MAX_ENTRY_NAME,
     MAX_LOG_MESSAGE,
     MAX_QUEUE_NAME,
     MAX_REPORTS,
+    MAX_SCOPE,
     MAX_SLOTS,
+    MAX_STEP_RESULT,
     MAX_TAG,
     MAX_TAGS,
     MAX_TASK_ID,
     MAX_TASKS,
+    MAX_WAITS,
     NO_MAX_DURATION,
 )
 
@@ -38,6 +44,8 @@ TaskId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TASK_ID)]
 QueueName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUEUE_NAME)]
 Milliseconds = Annotated[int, Field(ge=0, le=10**12)]
 Lease = Annotated[int, Field(ge=0, le=2**53)]
+Number = Annotated[int, Field(ge=0, le=2**53)]
+Wake = Literal["any", "failure", "last"]
 Stamp = Annotated[int, Field(ge=0, le=253_402_300_799_999)]  # epoch milliseconds up to the year 9999
 
 
@@ -99,6 +107,37 @@ class ClaimRequest(TypedDict):
     waitMs: Annotated[int, Field(ge=0, le=30_000)]
 
 
+class JournalEntry(TypedDict):
+    """One thing that the code of a run asked for; see model/journal.py.
+
+    Of a "done" without a value the result is left with its run: `POST /api/v1/runs/results` gives it.
+    """
+
+    scope: Annotated[str, StringConstraints(max_length=MAX_SCOPE)]
+    kind: Literal["step", "sleep", "trigger", "token", "done", "first", "forget"]
+    name: Annotated[str, StringConstraints(max_length=MAX_ENTRY_NAME)]
+    args: Annotated[str, StringConstraints(max_length=64)] | None
+    ok: bool | None  # None: the code cancelled it
+    value: Annotated[str, StringConstraints(max_length=MAX_STEP_RESULT)] | None  # JSON text
+    ref: Annotated[str, StringConstraints(max_length=64)] | None  # the run or token that it is about
+
+
+class NewEntry(JournalEntry):
+    delayMs: NotRequired[Milliseconds]  # of a sleep: the server makes the due time of it, which is the value
+
+
+class JournalRequest(TypedDict):
+    run: Id
+    lease: Lease
+    after: Annotated[int, Field(ge=0, le=2**31)]  # how many entries are known already
+
+
+class JournalPage(TypedDict):
+    entries: list[JournalEntry]
+    more: bool
+    operations: int
+
+
 class ClaimedRun(TypedDict):
     id: str
     lease: int
@@ -117,6 +156,12 @@ class ClaimedRun(TypedDict):
     startedAt: int
     parentId: str | None
     rootId: str | None
+    entries: int  # of its journal
+    journal: list[JournalEntry] | None  # the whole of it; None when it is empty, or too large to stand here
+    resumes: int  # how often it was suspended and has gone on
+    resumed: bool  # it goes on now with the attempt that was suspended
+    activeMs: int  # of that attempt before
+    operations: int  # how many of its code's changes of metadata are written
 
 
 class Cancelled(TypedDict):
@@ -127,6 +172,7 @@ class Cancelled(TypedDict):
 class ClaimAnswer(TypedDict):
     runs: list[ClaimedRun]
     cancelled: list[Cancelled]  # to be stopped now; repeated until reported closed
+    now: int  # the store's time
 
 
 class Succeeded(TypedDict):
@@ -144,6 +190,77 @@ class Failed(TypedDict):
     lease: Lease
     error: dict[str, Any]
     retryDelayMs: Annotated[int, Field(ge=0, le=10**12)] | None
+    forget: NotRequired[Annotated[list[Number], Field(max_length=MAX_ENTRIES)]]  # failures to be tried anew
+    operations: NotRequired[Number]  # changes of metadata that are not to be made again
+
+
+class Entries(TypedDict):
+    """New journal entries, numbered from `first` on, which is how many the run has."""
+
+    kind: Literal["entries"]
+    run: Id
+    lease: Lease
+    first: Number
+    entries: Annotated[list[NewEntry], Field(min_length=1, max_length=MAX_ENTRIES)]
+
+
+class Triggers(TypedDict):
+    """Children, and the journal entry that names them: its value is the list of what each was answered."""
+
+    kind: Literal["triggers"]
+    run: Id
+    lease: Lease
+    first: Number
+    scope: Annotated[str, StringConstraints(max_length=MAX_SCOPE)]
+    name: Annotated[str, StringConstraints(max_length=MAX_ENTRY_NAME)]
+    args: Annotated[str, StringConstraints(max_length=64)] | None
+    items: Annotated[list[Any], Field(min_length=1, max_length=MAX_ENTRIES)]  # as of a batch trigger
+
+
+class TokenMade(TypedDict):
+    """A token, and the journal entry that names it: {"id", "isCached", "url", "publicAccessToken"}."""
+
+    kind: Literal["token"]
+    run: Id
+    lease: Lease
+    first: Number
+    scope: Annotated[str, StringConstraints(max_length=MAX_SCOPE)]
+    name: Annotated[str, StringConstraints(max_length=MAX_ENTRY_NAME)]
+    args: Annotated[str, StringConstraints(max_length=64)] | None
+    timeout: NotRequired[str]
+    tags: NotRequired[list[str]]
+    idempotencyKey: NotRequired[str]
+    idempotencyKeyTTL: NotRequired[str]
+    schema: NotRequired[dict[str, Any]]
+
+
+class TimeWait(TypedDict):
+    on: Literal["time"]
+    dueAt: Stamp
+    wake: Wake
+    group: NotRequired[Number]
+
+
+class EndWait(TypedDict):
+    on: Literal["run", "token"]
+    id: Id
+    wake: Wake
+    group: NotRequired[Number]
+
+
+class Suspended(TypedDict):
+    """The run waits, and its worker lets it go. Which ends resume it, each wait says:
+
+    any      its end does
+    failure  its end does when it failed, or when it was the last of its group
+    last     only as the last of its group
+    """
+
+    kind: Literal["suspended"]
+    run: Id
+    lease: Lease
+    activeMs: Milliseconds
+    waits: Annotated[list[TimeWait | EndWait], Field(min_length=1, max_length=MAX_WAITS)]
 
 
 class Crashed(TypedDict):
@@ -188,6 +305,7 @@ class MetadataChanged(TypedDict):
     operations: NotRequired[list[dict[str, Any]]]
     parentOperations: NotRequired[list[dict[str, Any]]]
     rootOperations: NotRequired[list[dict[str, Any]]]
+    written: NotRequired[Number]  # how many changes of the code are written with this one
 
 
 class TagsAdded(TypedDict):
@@ -214,7 +332,19 @@ class Logged(TypedDict):
 
 
 Report = Annotated[
-    Succeeded | Failed | Crashed | Started | Released | Closed | MetadataChanged | TagsAdded | Logged,
+    Succeeded
+    | Failed
+    | Suspended
+    | Crashed
+    | Started
+    | Released
+    | Closed
+    | Entries
+    | Triggers
+    | TokenMade
+    | MetadataChanged
+    | TagsAdded
+    | Logged,
     Field(discriminator="kind"),
 ]
 
@@ -231,6 +361,8 @@ class Answer(TypedDict):
     started  the attempt begins: act under `lease` from now on
     fenced   the lease was lost; nothing was changed; stop the attempt
     refused  the report can never be accepted, see `error`; nothing was changed
+
+    To journal reports "ok" comes with `now`, and with what the server filled in: `values`, or `value`.
     """
 
     status: Literal["ok", "retry", "started", "fenced", "refused"]
@@ -238,9 +370,14 @@ class Answer(TypedDict):
     attempt: NotRequired[int]
     delayMs: NotRequired[int]
     error: NotRequired[str]
+    code: NotRequired[str]
+    now: NotRequired[int]
+    values: NotRequired[list[str | None]]
+    value: NotRequired[str]
 
 
 REGISTRATION: TypeAdapter[Registration] = TypeAdapter(Registration)
 HEARTBEAT: TypeAdapter[Heartbeat] = TypeAdapter(Heartbeat)
 CLAIM: TypeAdapter[ClaimRequest] = TypeAdapter(ClaimRequest)
 REPORTS: TypeAdapter[Reports] = TypeAdapter(Reports)
+JOURNAL: TypeAdapter[JournalRequest] = TypeAdapter(JournalRequest)

@@ -141,7 +141,7 @@ class AttemptSession:
             named = {"operations": own[part], "parentOperations": parent[part], "rootOperations": root[part]}
             said = {"kind": "metadata", **head, **{name: group for name, group in named.items() if group}}
             if start + MAX_PENDING_OPERATIONS >= longest:
-                said["operations"] = count
+                said["written"] = count
             yield said
         for start in range(0, len(tags), MAX_TAGS):
             yield {"kind": "tags", **head, "tags": tags[start : start + MAX_TAGS]}

@@ -52,8 +52,13 @@ delete from workers where id = :id returning id
 select min(lease_until) as at from workers
 
 -- name: next_due
--- When upkeep has to look at a run next.
-select min(due_at) as at from runs where due_at is not null
+-- When upkeep has to look at a run, a wait or a token next.
+select min(at) as at from (
+    select min(due_at) as at from runs where due_at is not null
+    union all
+    select min(due_at) from waits where due_at is not null
+    union all
+    select min(timeout_at) from waitpoints where status = 'WAITING' and timeout_at is not null) as next
 
 -- name: latest_versions
 -- The highest versions of an environment, in order. Their times of creation may go back, when the clock did.
@@ -108,6 +113,44 @@ delete from idempotency_keys
 -- The ids of the runs whose slot a worker holds.
 select id from runs where worker_id = :worker_id and status in ('EXECUTING', 'REATTEMPTING') order by id
 
+-- name: journal_page
+-- Entries of a run after the number :after, in order: at most :limit, and at most :characters of values, but for one
+-- entry that has more by itself.
+select seq, scope, kind, name, args, ok, value, ref
+  from (select page.*, sum(coalesce(length(value), 0)) over (order by seq) as characters
+          from (select * from journal where run_id = :run_id and seq > :after order by seq limit :limit) as page
+       ) as counted
+ where characters <= :characters or seq = :after + 1
+ order by seq
+
+-- name: values_between
+-- The values of entries of a run, from the number :first to before :until.
+select seq, kind, value from journal where run_id = :run_id and seq >= :first and seq < :until order by seq
+
+-- name: due_waits
+-- What suspended runs wait for and whose time has come, the most overdue first.
+select run_id, target from waits where due_at <= :now order by due_at limit :limit
+
+-- name: add_waitpoint
+-- A new token.
+insert into waitpoints (id, environment_id, status, created_at, timeout_at, idempotency_key,
+                        idempotency_key_expires_at, tags, schema, run_id)
+values (:id, :environment_id, 'WAITING', :now, :timeout_at, :idempotency_key,
+        :idempotency_key_expires_at, :tags, :schema, :run_id)
+
+-- name: waitpoint_of_key
+-- The token that holds an idempotency key.
+select * from waitpoints where environment_id = :environment_id and idempotency_key = :key
+
+-- name: release_waitpoint_key
+-- Takes the idempotency key from a token.
+update waitpoints set idempotency_key = null, idempotency_key_expires_at = null where id = :id
+
+-- name: complete_waitpoint
+-- Completes a token with its output. Returns its id, unless it was complete.
+update waitpoints set status = 'COMPLETED', output = :output, completed_at = :now
+ where id = :id and status = 'WAITING' returning id
+
 -- name: stuck_runs
 -- The audit of invariant I11: unfinished runs without exactly one reason to move. Returns none in a sound store.
 select runs.id, runs.status
@@ -121,5 +164,7 @@ select runs.id, runs.status
      or (runs.status = 'REATTEMPTING'
          and (runs.due_at is not null or workers.id is not null)
          and (runs.worker_id is null) = (workers.id is null))
+     or (runs.status = 'WAITING_TO_RESUME' and runs.worker_id is null and runs.suspended = 1
+         and exists (select 1 from waits where waits.run_id = runs.id))
      or (runs.status = 'CANCELLED' and runs.due_at is not null))
  order by runs.id limit 100

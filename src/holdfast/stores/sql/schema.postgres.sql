@@ -30,6 +30,20 @@ table idempotency_keys
   CREATE INDEX idempotency_keys_by_run ON idempotency_keys USING btree (run_id)
   CREATE UNIQUE INDEX idempotency_keys_pkey ON idempotency_keys USING btree (environment_id, task, key)
 
+table journal with (autovacuum_vacuum_insert_scale_factor=0.0, autovacuum_vacuum_insert_threshold=100000)
+    run_id text collate "C" not null
+    seq bigint not null
+    scope text collate "C" not null
+    kind text collate "C" not null
+    name text collate "C" not null
+    args text collate "C"
+    ok bigint
+    value text
+    ref text collate "C"
+  constraint journal_pkey PRIMARY KEY (run_id, seq)
+  constraint journal_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(id) ON DELETE CASCADE
+  CREATE UNIQUE INDEX journal_pkey ON journal USING btree (run_id, seq)
+
 table logs
     id bigint not null identity
     run_id text collate "C" not null
@@ -117,6 +131,12 @@ table runs with (fillfactor=70, autovacuum_vacuum_scale_factor=0.0, autovacuum_v
     error text
     payload text
     output text
+    entries bigint not null default 0
+    journal_bytes bigint not null default 0
+    suspended bigint not null default 0
+    resumes bigint not null default 0
+    active_ms bigint not null default 0
+    operations bigint not null default 0
   constraint runs_pkey PRIMARY KEY (id)
   CREATE INDEX runs_by_batch ON runs USING btree (batch_id, id) WHERE (batch_id IS NOT NULL)
   CREATE INDEX runs_by_environment ON runs USING btree (environment_id, id)
@@ -147,6 +167,39 @@ table versions
   constraint versions_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
   constraint versions_pkey PRIMARY KEY (environment_id, version)
   CREATE UNIQUE INDEX versions_pkey ON versions USING btree (environment_id, version)
+
+table waitpoints
+    id text collate "C" not null
+    environment_id text collate "C" not null
+    status text collate "C" not null
+    output text
+    output_is_error bigint not null default 0
+    created_at bigint not null
+    completed_at bigint
+    timeout_at bigint
+    idempotency_key text collate "C"
+    idempotency_key_expires_at bigint
+    tags text not null
+    schema text
+    run_id text collate "C"
+  constraint waitpoints_pkey PRIMARY KEY (id)
+  CREATE INDEX waitpoints_by_environment ON waitpoints USING btree (environment_id, id)
+  CREATE INDEX waitpoints_due ON waitpoints USING btree (timeout_at) WHERE ((status = 'WAITING'::text) AND (timeout_at IS NOT NULL))
+  CREATE UNIQUE INDEX waitpoints_by_key ON waitpoints USING btree (environment_id, idempotency_key) WHERE (idempotency_key IS NOT NULL)
+  CREATE UNIQUE INDEX waitpoints_pkey ON waitpoints USING btree (id)
+
+table waits with (autovacuum_vacuum_scale_factor=0.0, autovacuum_vacuum_threshold=5000, autovacuum_analyze_scale_factor=0.0, autovacuum_analyze_threshold=5000, autovacuum_vacuum_cost_delay=0)
+    run_id text collate "C" not null
+    number bigint not null
+    part bigint not null
+    target text collate "C"
+    due_at bigint
+    wake text collate "C" not null
+  constraint waits_pkey PRIMARY KEY (run_id, part, number)
+  constraint waits_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(id) ON DELETE CASCADE
+  CREATE INDEX waits_by_target ON waits USING btree (target) WHERE (target IS NOT NULL)
+  CREATE INDEX waits_due ON waits USING btree (due_at) WHERE (due_at IS NOT NULL)
+  CREATE UNIQUE INDEX waits_pkey ON waits USING btree (run_id, part, number)
 
 table workers
     id text collate "C" not null

@@ -28,6 +28,19 @@ CREATE TABLE idempotency_keys (
 
 CREATE INDEX idempotency_keys_by_run on idempotency_keys (run_id);
 
+CREATE TABLE journal (
+    run_id  text not null references runs (id) on delete cascade,
+    seq     integer not null,
+    scope   text not null,
+    kind    text not null,
+    name    text not null,
+    args    text,
+    ok      integer,
+    value   text,
+    ref     text,
+    primary key (run_id, seq)
+) strict, without rowid;
+
 CREATE TABLE logs (
     id       integer primary key,
     run_id   text not null references runs (id) on delete cascade,
@@ -110,7 +123,7 @@ CREATE TABLE runs (
     error               text,
     payload             text,
     output              text
-) strict;
+, entries integer not null default 0, journal_bytes integer not null default 0, suspended integer not null default 0, resumes integer not null default 0, active_ms integer not null default 0, operations integer not null default 0) strict;
 
 CREATE INDEX runs_by_batch on runs (batch_id, id) where batch_id is not null;
 
@@ -148,6 +161,43 @@ CREATE TABLE versions (
     created_at      integer not null,
     primary key (environment_id, version)
 ) strict, without rowid;
+
+CREATE TABLE waitpoints (
+    id                          text primary key,
+    environment_id              text not null,
+    status                      text not null,
+    output                      text,
+    output_is_error             integer not null default 0,
+    created_at                  integer not null,
+    completed_at                integer,
+    timeout_at                  integer,
+    idempotency_key             text,
+    idempotency_key_expires_at  integer,
+    tags                        text not null,
+    schema                      text,
+    run_id                      text
+) strict;
+
+CREATE INDEX waitpoints_by_environment on waitpoints (environment_id, id);
+
+CREATE UNIQUE INDEX waitpoints_by_key on waitpoints (environment_id, idempotency_key)
+    where idempotency_key is not null;
+
+CREATE INDEX waitpoints_due on waitpoints (timeout_at) where status = 'WAITING' and timeout_at is not null;
+
+CREATE TABLE waits (
+    run_id  text not null references runs (id) on delete cascade,
+    number  integer not null,
+    part    integer not null,
+    target  text,
+    due_at  integer,
+    wake    text not null,
+    primary key (run_id, part, number)
+) strict, without rowid;
+
+CREATE INDEX waits_by_target on waits (target) where target is not null;
+
+CREATE INDEX waits_due on waits (due_at) where due_at is not null;
 
 CREATE TABLE workers (
     id              text primary key,

@@ -1,6 +1,6 @@
 -- Statements that take a batch as one JSON parameter, or lock: PostgreSQL.
 -- A batch is a JSON list of lists; each statement says what stands at which place. Batches are sorted by id before they
--- are joined, so that rows are locked in one order everywhere.
+-- are joined, so that rows are locked in one order everywhere: the newest first, and so children before their parents.
 
 -- name: lock_environment
 -- Serialises claims of one environment. Leaves foreign keys alone, which new runs check.
@@ -42,9 +42,9 @@ select n.*, 1, 0, 0, 0, 0, n.created_at
     idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload)
 
 -- name: runs_for_update
--- Runs by id, locked in order of id until the commit. :ids are run ids.
+-- Runs by id, locked until the commit. :ids are run ids.
 select runs.* from runs
- where id in (select jsonb_array_elements_text(:ids::jsonb)) order by id for no key update
+ where id in (select jsonb_array_elements_text(:ids::jsonb)) order by id desc for no key update
 
 -- name: runs_by_id
 -- Runs by id. :ids are run ids.
@@ -54,29 +54,31 @@ select runs.* from runs where id in (select jsonb_array_elements_text(:ids::json
 -- Whether runs are final, for those who wait. :ids are run ids.
 select id, environment_id, status from runs where id in (select jsonb_array_elements_text(:ids::jsonb))
 
--- name: active_descendants
--- Children of :ids and theirs, and so on, that have not ended, locked in order of id. Those who did may have some.
+-- name: active_family
+-- The runs :ids, their children and theirs, and so on, that have not ended, locked. Those who did may have some.
 with recursive tree (id) as (
-    select runs.id from runs where parent_id in (select jsonb_array_elements_text(:ids::jsonb))
+    select jsonb_array_elements_text(:ids::jsonb) collate "C"
      union
     select runs.id from tree join runs on runs.parent_id = tree.id
 )
 select runs.* from tree join runs on runs.id = tree.id
  where runs.finished_at is null and runs.status <> 'CANCELLED'
- order by runs.id for no key update of runs
+ order by runs.id desc for no key update of runs
 
 -- name: save_runs
 -- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
 -- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output, queue,
--- concurrency_key].
+-- concurrency_key, entries, journal_bytes, suspended, active_ms, operations].
 -- A run whose lease has moved on stays as it is and is missing from the result.
-with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0)
+with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0 desc)
 update runs
    set status = c.v ->> 2, lease = (c.v ->> 3)::bigint, score = (c.v ->> 4)::bigint, attempt = (c.v ->> 5)::bigint,
        losses = (c.v ->> 6)::bigint, alone = (c.v ->> 7)::boolean::int, worker_id = c.v ->> 8,
        due_at = (c.v ->> 9)::bigint, delayed_until = (c.v ->> 10)::bigint, updated_at = (c.v ->> 11)::bigint,
        finished_at = (c.v ->> 12)::bigint, attempt_started_at = (c.v ->> 13)::bigint, error = c.v ->> 14,
-       output = c.v ->> 15, queue = c.v ->> 16, concurrency_key = c.v ->> 17
+       output = c.v ->> 15, queue = c.v ->> 16, concurrency_key = c.v ->> 17, entries = (c.v ->> 18)::bigint,
+       journal_bytes = (c.v ->> 19)::bigint, suspended = (c.v ->> 20)::boolean::int,
+       active_ms = (c.v ->> 21)::bigint, operations = (c.v ->> 22)::bigint
   from c
  where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint
 returning runs.id
@@ -118,20 +120,23 @@ select ready.id, ready.task, ready.score, ready.queue, ready.concurrency_key
      order by runs.score, runs.id limit :limit) as ready
 
 -- name: start_runs
--- Begins an attempt of each run. :starts are run ids. :policies are [task, max_attempts, max_duration] for runs that
+-- Begins an attempt of each run, or goes on with that of a suspended one. :starts are run ids. :policies are [task, max_attempts, max_duration] for runs that
 -- were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
 -- still queued; none when the worker is gone by now. A claim that waited for a lock may have begun before its runs were
 -- created: none starts before that.
-with c as materialized (select value as id from jsonb_array_elements_text(:starts::jsonb) order by value),
+with c as materialized (select value as id from jsonb_array_elements_text(:starts::jsonb) order by value desc),
      p as materialized (select value ->> 0 as task, (value ->> 1)::bigint as attempts, (value ->> 2)::bigint as duration
                           from jsonb_array_elements(:policies::jsonb)),
      w as materialized (select id from workers where id = :worker_id for key share)
 update runs
    set status = 'EXECUTING', lease = runs.lease + 1, worker_id = w.id, version = :version,
-       attempt = runs.attempt + 1, starts = runs.starts + 1, due_at = null,
+       attempt = runs.attempt + 1 - runs.suspended, starts = runs.starts + 1 - runs.suspended,
+       resumes = runs.resumes + runs.suspended, suspended = 0, due_at = null,
        max_attempts = coalesce(runs.max_attempts, (select p.attempts from p where p.task = runs.task), :max_attempts),
        max_duration = coalesce(runs.max_duration, (select p.duration from p where p.task = runs.task)),
-       updated_at = greatest(:now, runs.created_at), attempt_started_at = greatest(:now, runs.created_at),
+       updated_at = greatest(:now, runs.created_at),
+       attempt_started_at = case when runs.suspended = 1 then runs.attempt_started_at
+                                 else greatest(:now, runs.created_at) end,
        started_at = coalesce(runs.started_at, greatest(:now, runs.created_at))
   from c cross join w
  where runs.id = c.id and runs.status is not distinct from 'QUEUED'
@@ -140,7 +145,7 @@ returning runs.*
 -- name: finish_runs
 -- Ends runs that succeeded. :outcomes are [id, lease, output]. Returns the runs whose lease was still held. "Is not
 -- distinct" keeps the planner from walking all that the worker holds once for each outcome, which took ten times as long.
-with c as materialized (select value as v from jsonb_array_elements(:outcomes::jsonb) order by value ->> 0)
+with c as materialized (select value as v from jsonb_array_elements(:outcomes::jsonb) order by value ->> 0 desc)
 update runs
    set status = 'COMPLETED_SUCCESSFULLY', lease = runs.lease + 1, worker_id = null, output = c.v ->> 2,
        updated_at = :now, finished_at = :now
@@ -151,7 +156,7 @@ returning runs.id
 
 -- name: next_attempts
 -- Begins the next attempt of runs whose worker slept the delay. :starts are [id, lease].
-with c as materialized (select value as v from jsonb_array_elements(:starts::jsonb) order by value ->> 0)
+with c as materialized (select value as v from jsonb_array_elements(:starts::jsonb) order by value ->> 0 desc)
 update runs
    set status = 'EXECUTING', lease = runs.lease + 1, attempt = runs.attempt + 1, starts = runs.starts + 1,
        due_at = null, updated_at = :now, attempt_started_at = :now
@@ -161,10 +166,125 @@ update runs
 returning runs.id, runs.lease, runs.attempt
 
 -- name: save_metadata
--- Writes metadata and tags of runs. :changes are [id, metadata, tags].
-with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0)
-update runs set metadata = c.v ->> 1, tags = c.v ->> 2, updated_at = :now
+-- Writes metadata and tags of runs. :changes are [id, metadata, tags, operations of the code that are written].
+with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0 desc)
+update runs set metadata = c.v ->> 1, tags = c.v ->> 2, operations = (c.v ->> 3)::bigint, updated_at = :now
   from c where runs.id = c.v ->> 0
+
+-- name: append_entries
+-- Counts new journal entries of runs, which reset the losses in a row. :changes are [id, lease, worker, number of the
+-- first one, how many, bytes of their values]. Returns the runs that were held under this lease, had entries up to the
+-- first one and have room; what is to be told of the others has to be looked up.
+with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0 desc)
+update runs
+   set entries = runs.entries + (c.v ->> 4)::bigint, journal_bytes = runs.journal_bytes + (c.v ->> 5)::bigint,
+       losses = 0, updated_at = :now
+  from c
+ where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint and runs.status = 'EXECUTING'
+   and runs.worker_id is not distinct from c.v ->> 2 and runs.entries = (c.v ->> 3)::bigint
+   and runs.entries + (c.v ->> 4)::bigint <= :max_entries
+   and runs.journal_bytes + (c.v ->> 5)::bigint <= :max_bytes
+returning runs.id
+
+-- name: add_entries
+-- Adds journal entries: each parameter is a column of them.
+insert into journal (run_id, seq, scope, kind, name, args, ok, value, ref)
+select * from unnest(
+    :run_id::text[], :seq::bigint[], :scope::text[], :kind::text[], :name::text[], :args::text[], :ok::bigint[],
+    :value::text[], :ref::text[])
+
+-- name: entries_of
+-- The journals of runs, in order. :ids are run ids.
+select run_id, seq, scope, kind, name, args, ok, value, ref
+  from journal where run_id in (select jsonb_array_elements_text(:ids::jsonb)) order by run_id, seq
+
+-- name: outcomes
+-- How runs ended; outputs of more than :characters are left out. :ids are run ids.
+select id, task, status, error, output is not null and length(output) > :characters as is_large,
+       case when length(output) <= :characters then output end as output
+  from runs where environment_id = :environment_id and id in (select jsonb_array_elements_text(:ids::jsonb))
+
+-- name: wait_on_runs
+-- Whether runs have ended, for those who begin to wait for them. What is answered can not end before the commit; what
+-- is being written now is not answered, so that nobody who holds these locks ever waits. :ids are run ids.
+select id, environment_id, status from runs
+ where id in (select jsonb_array_elements_text(:ids::jsonb)) for share skip locked
+
+-- name: wait_on_waitpoints
+-- The same for tokens. :ids are theirs.
+select id, environment_id, status from waitpoints
+ where id in (select jsonb_array_elements_text(:ids::jsonb)) for share skip locked
+
+-- name: waitpoints_by_id
+-- Tokens by id. :ids are theirs.
+select * from waitpoints where id in (select jsonb_array_elements_text(:ids::jsonb)) order by id
+
+-- name: waitpoints_for_update
+-- Tokens by id, locked until the commit. :ids are theirs.
+select * from waitpoints
+ where id in (select jsonb_array_elements_text(:ids::jsonb)) order by id for no key update
+
+-- name: time_out_waitpoints
+-- Ends tokens whose timeout has passed, the most overdue first, with an error. Returns their ids.
+update waitpoints
+   set status = 'TIMED_OUT', output = :output, output_is_error = 1, completed_at = :now
+ where id in (
+    select id from waitpoints where status = 'WAITING' and timeout_at <= :now
+     order by timeout_at limit :limit for update skip locked)
+returning id
+
+-- name: delete_waitpoints
+-- Retention: deletes at most :limit tokens that were complete before :before, but none whose run goes on.
+delete from waitpoints where id in (
+    select id from waitpoints
+     where environment_id = :environment_id and id < :id_before and completed_at < :before
+       and not exists (select 1 from runs where runs.id = waitpoints.run_id and runs.finished_at is null)
+     order by id limit :limit for update skip locked)
+
+-- name: add_waits
+-- Keeps what suspended runs wait for. :waits are [run_id, part, number, target, due_at, wake].
+insert into waits (run_id, part, number, target, due_at, wake)
+select value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint, value ->> 3, (value ->> 4)::bigint, value ->> 5
+  from jsonb_array_elements(:waits::jsonb)
+
+-- name: waits_on
+-- Who waits for runs or tokens. :targets are their ids.
+select distinct run_id from waits where target in (select jsonb_array_elements_text(:targets::jsonb))
+
+-- name: suspended_runs
+-- Those of the runs that are suspended, locked; the ones that somebody else decides on now are passed over.
+select runs.* from runs
+ where id in (select jsonb_array_elements_text(:ids::jsonb)) and status is not distinct from 'WAITING_TO_RESUME'
+ order by id desc for no key update skip locked
+
+-- name: end_waits
+-- Ends waits of :runs, which are locked, for :targets. Returns [run_id, part, target, wake] of each.
+delete from waits
+ where target in (select jsonb_array_elements_text(:targets::jsonb))
+   and run_id in (select jsonb_array_elements_text(:runs::jsonb))
+returning run_id, part, target, wake
+
+-- name: end_due_waits
+-- Ends waits of :runs, which are locked, for a time that has come. Returns [run_id, part, target, wake] of each. By
+-- waits_due it would walk all that is due, once for each batch of it; "coalesce" keeps it from that.
+delete from waits
+ where run_id in (select jsonb_array_elements_text(:runs::jsonb)) and coalesce(due_at, :now + 1) <= :now and target is null
+returning run_id, part, target, wake
+
+-- name: look_later
+-- Looks at targets of :runs again at :due_at, or with null never: they tell themselves. :targets are ids.
+update waits set due_at = :due_at
+ where target in (select jsonb_array_elements_text(:targets::jsonb))
+   and run_id in (select jsonb_array_elements_text(:runs::jsonb))
+
+-- name: parts_waiting
+-- Which of these have something left to wait for. :parts are [run_id, part].
+select value ->> 0 as run_id, (value ->> 1)::bigint as part from jsonb_array_elements(:parts::jsonb) as p
+ where exists (select 1 from waits where run_id = p.value ->> 0 and part = (p.value ->> 1)::bigint)
+
+-- name: delete_waits
+-- Forgets what runs waited for, which are locked. :runs are run ids.
+delete from waits where run_id in (select jsonb_array_elements_text(:runs::jsonb))
 
 -- name: add_attempts
 -- Keeps attempts that are followed by another one. :attempts are [id, run_id, number, status, started_at,
@@ -208,10 +328,12 @@ select id, spec from tasks
 select runs.* from runs where due_at <= :now order by due_at limit :limit for no key update skip locked
 
 -- name: parked_runs
--- Runs that waited for a version with their task, which has come; oldest first.
+-- Runs that waited for a version with their task, which has come; oldest first. Those whose journal did not fit the
+-- version that they ran on wait for another one.
 select runs.* from runs
  where status = 'WAITING_FOR_DEPLOY'
-   and exists (select 1 from tasks where tasks.environment_id = runs.environment_id and tasks.id = runs.task)
+   and exists (select 1 from tasks where tasks.environment_id = runs.environment_id and tasks.id = runs.task
+                  and tasks.version is distinct from runs.version)
  order by environment_id, task, id limit :limit for no key update of runs skip locked
 
 -- name: lost_workers
@@ -219,8 +341,8 @@ select runs.* from runs
 select id from workers where lease_until < :before order by lease_until limit :limit for update skip locked
 
 -- name: runs_of_worker
--- What a worker holds, locked in order of id: at most :limit runs.
-select runs.* from runs where worker_id = :worker_id order by id limit :limit for no key update
+-- What a worker holds, locked: at most :limit runs.
+select runs.* from runs where worker_id = :worker_id order by id desc limit :limit for no key update
 
 -- name: cancelled_of_workers
 -- Cancelled runs whose process is still to be stopped. :ids are worker ids.
@@ -234,9 +356,11 @@ select value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint, value ->> 3, v
   from jsonb_array_elements(:logs::jsonb)
 
 -- name: delete_finished
--- Retention: deletes at most :limit runs that finished before :before. Returns their ids.
+-- Retention: deletes at most :limit runs that finished before :before, but no child of a run that goes on, which may
+-- ask for its result. Returns their ids.
 delete from runs where id in (
     select id from runs where environment_id = :environment_id and id < :id_before and finished_at < :before
+       and not exists (select 1 from runs as parent where parent.id = runs.parent_id and parent.finished_at is null)
      order by id limit :limit for update skip locked)
 returning id
 

@@ -31,8 +31,8 @@ values (
     1, 0, 0, 0, 0, :created_at)
 
 -- name: runs_for_update
--- Runs by id, locked in order of id until the commit. :ids are run ids.
-select runs.* from runs where id in (select value from json_each(:ids)) order by id
+-- Runs by id, locked until the commit. :ids are run ids.
+select runs.* from runs where id in (select value from json_each(:ids)) order by id desc
 
 -- name: runs_by_id
 -- Runs by id. :ids are run ids.
@@ -42,28 +42,29 @@ select runs.* from runs where id in (select value from json_each(:ids)) order by
 -- Whether runs are final, for those who wait. :ids are run ids.
 select id, environment_id, status from runs where id in (select value from json_each(:ids))
 
--- name: active_descendants
--- Children of :ids and theirs, and so on, that have not ended, locked in order of id. Those who did may have some.
+-- name: active_family
+-- The runs :ids, their children and theirs, and so on, that have not ended, locked. Those who did may have some.
 with recursive tree (id) as (
-    select id from runs where parent_id in (select value from json_each(:ids))
+    select value from json_each(:ids)
      union
     select runs.id from tree join runs on runs.parent_id = tree.id
 )
 select runs.* from tree join runs on runs.id = tree.id
  where runs.finished_at is null and runs.status <> 'CANCELLED'
- order by runs.id
+ order by runs.id desc
 
 -- name: save_runs
 -- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
 -- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output, queue,
--- concurrency_key].
+-- concurrency_key, entries, journal_bytes, suspended, active_ms, operations].
 -- A run whose lease has moved on stays as it is and is missing from the result.
 with c as materialized (select value as v from json_each(:changes))
 update runs
    set status = c.v ->> 2, lease = c.v ->> 3, score = c.v ->> 4, attempt = c.v ->> 5, losses = c.v ->> 6,
        alone = c.v ->> 7, worker_id = c.v ->> 8, due_at = c.v ->> 9, delayed_until = c.v ->> 10,
        updated_at = c.v ->> 11, finished_at = c.v ->> 12, attempt_started_at = c.v ->> 13, error = c.v ->> 14,
-       output = c.v ->> 15, queue = c.v ->> 16, concurrency_key = c.v ->> 17
+       output = c.v ->> 15, queue = c.v ->> 16, concurrency_key = c.v ->> 17, entries = c.v ->> 18,
+       journal_bytes = c.v ->> 19, suspended = c.v ->> 20, active_ms = c.v ->> 21, operations = c.v ->> 22
   from c
  where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1
 returning runs.id
@@ -114,7 +115,7 @@ select runs.id, runs.task, runs.score, runs.queue, runs.concurrency_key
      order by ready.score, ready.id limit :limit)
 
 -- name: start_runs
--- Begins an attempt of each run. :starts are run ids. :policies are [task, max_attempts, max_duration] for runs that
+-- Begins an attempt of each run, or goes on with that of a suspended one. :starts are run ids. :policies are [task, max_attempts, max_duration] for runs that
 -- were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
 -- still queued.
 with c as materialized (select value as id from json_each(:starts)),
@@ -122,10 +123,13 @@ with c as materialized (select value as id from json_each(:starts)),
                           from json_each(:policies))
 update runs
    set status = 'EXECUTING', lease = runs.lease + 1, worker_id = :worker_id, version = :version,
-       attempt = runs.attempt + 1, starts = runs.starts + 1, due_at = null,
+       attempt = runs.attempt + 1 - runs.suspended, starts = runs.starts + 1 - runs.suspended,
+       resumes = runs.resumes + runs.suspended, suspended = 0, due_at = null,
        max_attempts = coalesce(runs.max_attempts, (select p.attempts from p where p.task = runs.task), :max_attempts),
        max_duration = coalesce(runs.max_duration, (select p.duration from p where p.task = runs.task)),
-       updated_at = max(:now, runs.created_at), attempt_started_at = max(:now, runs.created_at),
+       updated_at = max(:now, runs.created_at),
+       attempt_started_at = case when runs.suspended = 1 then runs.attempt_started_at
+                                 else max(:now, runs.created_at) end,
        started_at = coalesce(runs.started_at, max(:now, runs.created_at))
   from c
  where runs.id = c.id and runs.status = 'QUEUED'
@@ -153,10 +157,113 @@ update runs
 returning runs.id, runs.lease, runs.attempt
 
 -- name: save_metadata
--- Writes metadata and tags of runs. :changes are [id, metadata, tags].
+-- Writes metadata and tags of runs. :changes are [id, metadata, tags, operations of the code that are written].
 with c as materialized (select value as v from json_each(:changes))
-update runs set metadata = c.v ->> 1, tags = c.v ->> 2, updated_at = :now
+update runs set metadata = c.v ->> 1, tags = c.v ->> 2, operations = c.v ->> 3, updated_at = :now
   from c where runs.id = c.v ->> 0
+
+-- name: append_entries
+-- Counts new journal entries of runs, which reset the losses in a row. :changes are [id, lease, worker, number of the
+-- first one, how many, bytes of their values]. Returns the runs that were held under this lease, had entries up to the
+-- first one and have room; what is to be told of the others has to be looked up.
+with c as materialized (select value as v from json_each(:changes))
+update runs
+   set entries = runs.entries + (c.v ->> 4), journal_bytes = runs.journal_bytes + (c.v ->> 5),
+       losses = 0, updated_at = :now
+  from c
+ where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1 and runs.status = 'EXECUTING' and runs.worker_id = c.v ->> 2
+   and runs.entries = c.v ->> 3 and runs.entries + (c.v ->> 4) <= :max_entries
+   and runs.journal_bytes + (c.v ->> 5) <= :max_bytes
+returning runs.id
+
+-- name: add_entries
+-- Adds journal entries: executed once for each.
+insert into journal (run_id, seq, scope, kind, name, args, ok, value, ref)
+values (:run_id, :seq, :scope, :kind, :name, :args, :ok, :value, :ref)
+
+-- name: entries_of
+-- The journals of runs, in order. :ids are run ids.
+select run_id, seq, scope, kind, name, args, ok, value, ref
+  from journal where run_id in (select value from json_each(:ids)) order by run_id, seq
+
+-- name: outcomes
+-- How runs ended; outputs of more than :characters are left out. :ids are run ids.
+select id, task, status, error, output is not null and length(output) > :characters as is_large,
+       case when length(output) <= :characters then output end as output
+  from runs where +environment_id = :environment_id and id in (select value from json_each(:ids))
+
+-- name: wait_on_runs
+-- Whether runs have ended, for those who begin to wait for them: here only one writes at a time. :ids are run ids.
+select id, environment_id, status from runs where id in (select value from json_each(:ids))
+
+-- name: wait_on_waitpoints
+-- The same for tokens. :ids are theirs.
+select id, environment_id, status from waitpoints where id in (select value from json_each(:ids))
+
+-- name: waitpoints_by_id
+-- Tokens by id. :ids are theirs.
+select * from waitpoints where id in (select value from json_each(:ids)) order by id
+
+-- name: waitpoints_for_update
+-- Tokens by id, locked until the commit. :ids are theirs.
+select * from waitpoints where id in (select value from json_each(:ids)) order by id
+
+-- name: time_out_waitpoints
+-- Ends tokens whose timeout has passed, the most overdue first, with an error. Returns their ids.
+update waitpoints
+   set status = 'TIMED_OUT', output = :output, output_is_error = 1, completed_at = :now
+ where id in (
+    select id from waitpoints where status = 'WAITING' and timeout_at <= :now order by timeout_at limit :limit)
+returning id
+
+-- name: delete_waitpoints
+-- Retention: deletes at most :limit tokens that were complete before :before, but none whose run goes on.
+delete from waitpoints where id in (
+    select id from waitpoints
+     where environment_id = :environment_id and id < :id_before and completed_at < :before
+       and not exists (select 1 from runs where runs.id = waitpoints.run_id and runs.finished_at is null)
+     order by id limit :limit)
+
+-- name: add_waits
+-- Keeps what suspended runs wait for. :waits are [run_id, part, number, target, due_at, wake].
+insert into waits (run_id, part, number, target, due_at, wake)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 from json_each(:waits)
+
+-- name: waits_on
+-- Who waits for runs or tokens. :targets are their ids.
+select distinct run_id from waits where target in (select value from json_each(:targets))
+
+-- name: suspended_runs
+-- Those of the runs that are suspended, locked.
+select runs.* from runs
+ where id in (select value from json_each(:ids)) and status = 'WAITING_TO_RESUME'
+ order by id desc
+
+-- name: end_waits
+-- Ends waits of :runs, which are locked, for :targets. Returns [run_id, part, target, wake] of each.
+delete from waits
+ where target in (select value from json_each(:targets)) and +run_id in (select value from json_each(:runs))
+returning run_id, part, target, wake
+
+-- name: end_due_waits
+-- Ends waits of :runs, which are locked, for a time that has come. Returns [run_id, part, target, wake] of each.
+delete from waits
+ where run_id in (select value from json_each(:runs)) and +due_at <= :now and target is null
+returning run_id, part, target, wake
+
+-- name: look_later
+-- Looks at targets of :runs again at :due_at, or with null never: they tell themselves. :targets are ids.
+update waits set due_at = :due_at
+ where target in (select value from json_each(:targets)) and +run_id in (select value from json_each(:runs))
+
+-- name: parts_waiting
+-- Which of these have something left to wait for. :parts are [run_id, part].
+select p.value ->> 0 as run_id, p.value ->> 1 as part from json_each(:parts) as p
+ where exists (select 1 from waits where run_id = p.value ->> 0 and part = p.value ->> 1)
+
+-- name: delete_waits
+-- Forgets what runs waited for, which are locked. :runs are run ids.
+delete from waits where run_id in (select value from json_each(:runs))
 
 -- name: add_attempts
 -- Keeps attempts that are followed by another one. :attempts are [id, run_id, number, status, started_at,
@@ -197,10 +304,12 @@ select id, spec from tasks
 select runs.* from runs where due_at <= :now order by due_at limit :limit
 
 -- name: parked_runs
--- Runs that waited for a version with their task, which has come; oldest first.
+-- Runs that waited for a version with their task, which has come; oldest first. Those whose journal did not fit the
+-- version that they ran on wait for another one.
 select runs.* from runs
  where status = 'WAITING_FOR_DEPLOY'
-   and exists (select 1 from tasks where tasks.environment_id = runs.environment_id and tasks.id = runs.task)
+   and exists (select 1 from tasks where tasks.environment_id = runs.environment_id and tasks.id = runs.task
+                  and tasks.version is not runs.version)
  order by environment_id, task, id limit :limit
 
 -- name: lost_workers
@@ -208,7 +317,7 @@ select runs.* from runs
 select id from workers where lease_until < :before order by lease_until limit :limit
 
 -- name: runs_of_worker
--- What a worker holds, locked in order of id: at most :limit runs.
+-- What a worker holds, locked: at most :limit runs.
 select runs.* from runs where worker_id = :worker_id order by id limit :limit
 
 -- name: cancelled_of_workers
@@ -222,9 +331,11 @@ insert into logs (run_id, attempt, at, level, logger, message)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 from json_each(:logs)
 
 -- name: delete_finished
--- Retention: deletes at most :limit runs that finished before :before. Returns their ids.
+-- Retention: deletes at most :limit runs that finished before :before, but no child of a run that goes on, which may
+-- ask for its result. Returns their ids.
 delete from runs where id in (
     select id from runs where environment_id = :environment_id and id < :id_before and finished_at < :before
+       and not exists (select 1 from runs as parent where parent.id = runs.parent_id and parent.finished_at is null)
      order by id limit :limit)
 returning id
 

@@ -1,0 +1,142 @@
+"""Public tokens: what lets somebody complete one waitpoint, by its URL or as a bearer token (the wire contract, 5.2)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from holdfast.errors import NotAuthorised
+from holdfast.server.auth import PREFIXES
+
+ISSUER = "https://id.trigger.dev"
+AUDIENCE = "https://api.trigger.dev"
+LIFETIME_SECONDS = 86_400
+ALGORITHM = "HS256"  # the only one; what a token's header asks for is not looked at
+PATH = "/api/v1/waitpoints/tokens"
+MAX_TOKEN = 8_192  # characters
+
+
+class Signer:
+    """Signs and verifies for one environment, with its root keys: the first signs, each verifies.
+
+    public_url  how the world outside reaches this server
+    """
+
+    def __init__(self, environment_id: str, keys: Mapping[str, str], public_url: str) -> None:
+        self._environment_id = environment_id
+        self._keys = [key for key, environment in keys.items() if environment == environment_id]
+        self._public_url = public_url.rstrip("/")
+
+    def url(self, token_id: str) -> str:
+        """The address that completes a token by a POST, without a key."""
+        return f"{self._public_url}{PATH}/{token_id}/callback/{self._hash(token_id, self._keys[0])}"
+
+    def is_callback(self, token_id: str, given: str) -> bool:
+        """Whether `given` is the last part of a token's URL."""
+        found = False
+        for key in self._keys:
+            found |= hmac.compare_digest(self._hash(token_id, key).encode(), given.encode("utf-8", "replace"))
+        return found
+
+    def signed(self, token_id: str, now_ms: int) -> dict[str, str]:
+        """What the holder of a new token is given: its URL, and a bearer token that completes it for a day."""
+        return {
+            "url": self.url(token_id),
+            "publicAccessToken": self.jwt([f"write:waitpoints:{token_id}"], now_ms),
+        }
+
+    def claims(self, scopes: list[str]) -> dict[str, Any]:
+        """The claims of a public token, without its times."""
+        return {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": self._environment_id,
+            "pub": True,
+            "scopes": scopes,
+        }
+
+    def jwt(self, scopes: list[str], now_ms: int) -> str:
+        at = now_ms // 1_000
+        claims = {**self.claims(scopes), "iat": at, "exp": at + LIFETIME_SECONDS}
+        signed: str = _signatures().encode(json.dumps(claims).encode(), self._keys[0], ALGORITHM)
+        return signed
+
+    def _hash(self, token_id: str, key: str) -> str:
+        return hmac.new(key.encode(), token_id.encode(), hashlib.sha256).hexdigest()
+
+    def scopes(self, token: str) -> list[str]:
+        """The scopes of a public token. Raises NotAuthorised for one that is expired, foreign or forged."""
+        import jwt
+
+        for key in self._keys:
+            try:
+                # The signature comes first; nothing of an unsigned token is looked at.
+                claims = json.loads(_signatures().decode(token, key, [ALGORITHM]))
+            except (jwt.PyJWTError, ValueError, RecursionError):
+                continue
+            if self._are_valid(claims):
+                return [scope for scope in claims["scopes"] if isinstance(scope, str)]
+        raise NotAuthorised("Public Access Token is invalid")
+
+    def _are_valid(self, claims: Any) -> bool:
+        if not isinstance(claims, dict) or claims.get("pub") is not True:
+            return False
+        expires = claims.get("exp")
+        if isinstance(expires, bool) or not isinstance(expires, int | float) or expires <= time.time():
+            return False
+        given = (claims.get("iss"), claims.get("aud"), claims.get("sub"))
+        return given == (ISSUER, AUDIENCE, self._environment_id) and isinstance(claims.get("scopes"), list)
+
+
+@cache
+def _signatures() -> Any:
+    """HS256 with root keys as they are: the library warns of those that are shorter than it recommends."""
+    from jwt.algorithms import HMACAlgorithm
+    from jwt.api_jws import PyJWS
+
+    class RootKey(HMACAlgorithm):
+        def check_key_length(self, key: Any) -> str | None:
+            return None
+
+    signatures = PyJWS()
+    signatures.unregister_algorithm(ALGORITHM)
+    signatures.register_algorithm(ALGORITHM, RootKey(HMACAlgorithm.SHA256))
+    return signatures
+
+
+def environment_and_scopes(token: str, signers: Mapping[str, Signer]) -> tuple[str, list[str]]:
+    """The environment whose key signed a public token, and what it may. Raises NotAuthorised."""
+    if len(token) > MAX_TOKEN:
+        raise NotAuthorised("Public Access Token is invalid")
+    for environment_id, signer in signers.items():
+        try:
+            return environment_id, signer.scopes(token)
+        except NotAuthorised:
+            continue
+    raise NotAuthorised("Public Access Token is invalid")
+
+
+def covers(scopes: list[str], action: str, kind: str, id: str) -> bool:
+    """Whether a scope such as "write:waitpoints:waitpoint_1" grants an action on a thing."""
+    for scope in scopes:
+        if scope == "admin":
+            return True
+        asked, _, rest = scope.partition(":")
+        of, has_id, only = rest.partition(":")
+        if asked in (action, "*") and of in (kind, "all") and (not has_id or only == id):
+            return True
+    return False
+
+
+def signers(keys: Mapping[str, str], public_url: str) -> dict[str, Signer]:
+    """A signer for each environment that has a key."""
+    return {
+        environment: Signer(environment, keys, public_url)
+        for environment in PREFIXES.values()
+        if environment in keys.values()
+    }

@@ -1,0 +1,170 @@
+"""Waitpoint tokens: create, list, read, complete by key, public token or URL (the wire contract, 7.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from holdfast.engine import Completion, Engine, NewToken, TokenFilters
+from holdfast.errors import Forbidden, InvalidRequest, NotAuthorised, WaitpointNotFound
+from holdfast.model import limits
+from holdfast.server.listing import created_between, list_values, one_value
+from holdfast.server.problems import respond
+from holdfast.server.routing import Call, Endpoint, query_number, read_body
+from holdfast.server.runs import tag_list
+from holdfast.server.schemas import checked_schema
+from holdfast.server.tokens import PATH, Signer, covers
+from holdfast.wire import waits as wire
+from holdfast.wire.codec import decode, encode_checked
+
+STATUSES = ("WAITING", "COMPLETED", "TIMED_OUT")
+FILTERS = (
+    "filter[status]",
+    "filter[idempotencyKey]",
+    "filter[tags]",
+    "filter[createdAt][from]",
+    "filter[createdAt][to]",
+    "filter[createdAt][period]",
+)
+MAX_TOKEN_BODY = limits.MAX_TOKEN_DATA + 1_024  # and what stands around the data
+
+
+async def create(call: Call) -> Response:
+    body = await call.body(wire.CREATE_TOKEN, empty={})
+    made = await call.engine.create_token(new_token(call.environment_id, body, None))
+    now = await call.engine.store.read(lambda tx: tx.now)
+    signed = call.signer.signed(made.id, now)
+    claims = call.signer.claims([f"write:waitpoints:{made.id}"])
+    headers = {
+        "x-trigger-jwt": signed["publicAccessToken"],
+        "x-trigger-jwt-claims": encode_checked(claims, "claims", limits.MAX_TOKEN_DATA),
+    }
+    return respond({"id": made.id, "isCached": made.is_cached, **signed}, headers=headers)
+
+
+def new_token(environment_id: str, body: Mapping[str, Any], run_id: str | None) -> NewToken:
+    """A token that is asked for, as the engine takes it. Raises InvalidRequest naming the field."""
+    return NewToken(
+        environment_id=environment_id,
+        timeout=body.get("timeout"),
+        tags=tag_list(body.get("tags", [])),
+        idempotency_key=body.get("idempotencyKey"),
+        idempotency_key_ttl=body.get("idempotencyKeyTTL"),
+        schema=checked_schema(body.get("schema"), "schema"),
+        run_id=run_id,
+    )
+
+
+async def list_tokens(call: Call) -> Response:
+    query = call.request.query_params
+    for name in query:
+        if name.startswith("filter[") and name not in FILTERS:
+            raise InvalidRequest(f"{name[:80]} is not a filter: known are {', '.join(FILTERS)}", name[:80])
+    size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
+    after, before = one_value(query, "page[after]"), one_value(query, "page[before]")
+    if after is not None and before is not None:
+        raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
+    statuses = list_values(query, "status")
+    if unknown := [status for status in statuses if status not in STATUSES]:
+        raise InvalidRequest(
+            f"filter[status] holds {unknown[0][:40]!r}: expected one of {', '.join(STATUSES)}",
+            "filter[status]",
+        )
+    now = await call.engine.store.read(lambda tx: tx.now)
+    since, until = created_between(query, now)
+    filters = TokenFilters(
+        statuses, list_values(query, "tags"), one_value(query, "filter[idempotencyKey]"), since, until
+    )
+    page = await call.engine.tokens_page(call.environment_id, filters, size, after, before)
+    cursors = (("next", page.next), ("previous", page.previous))
+    return respond(
+        {
+            "data": [wire.token_item(token, call.signer.url(token.id)) for token in page.tokens],
+            "pagination": {name: cursor for name, cursor in cursors if cursor is not None},
+        }
+    )
+
+
+async def retrieve(call: Call) -> Response:
+    token = await call.engine.token(call.environment_id, call.path("token"))
+    return respond(wire.full_token(token, call.signer.url(token.id)))
+
+
+async def complete(call: Call) -> Response:
+    """Completing again, or after the timeout, changes nothing and succeeds."""
+    body = await call.body(wire.COMPLETE_TOKEN, limit=MAX_TOKEN_BODY, empty={})
+    output = encode_checked(body.get("data"), "data", limits.MAX_TOKEN_DATA)
+    await call.engine.complete_token(Completion(call.environment_id, call.path("token"), output))
+    return respond({"success": True})
+
+
+async def callback(call: Call) -> Response:
+    """Whoever has the URL completes the token, with any JSON; what is none counts as {}."""
+    raw = await read_body(call.request, MAX_TOKEN_BODY, call.body_seconds)
+    try:
+        data = decode(raw, "body", limits.MAX_TOKEN_DATA)
+    except InvalidRequest:
+        data = {}
+    output = encode_checked(data, "body", limits.MAX_TOKEN_DATA)
+    await call.engine.complete_token(Completion(call.environment_id, call.path("token"), output))
+    return respond({"success": True})
+
+
+def may_complete(call: Call, scopes: list[str]) -> None:
+    """Raises Forbidden for a public token that does not cover this waitpoint."""
+    if not covers(scopes, "write", "waitpoints", call.path("token")):
+        raise Forbidden("Unauthorized: the token lacks the scope write:waitpoints for this waitpoint")
+
+
+async def environment_of_url(request: Request, engine: Engine, signers: Mapping[str, Signer]) -> str:
+    """The environment of a callback URL. Raises NotAuthorised for one that was not made here."""
+    token_id, given = (unquote(request.path_params[name]) for name in ("token", "hash"))
+    for environment_id, signer in signers.items():
+        if signer.is_callback(token_id, given):
+            try:
+                await engine.token(environment_id, token_id)
+            except WaitpointNotFound:
+                continue
+            return environment_id
+    raise NotAuthorised("Invalid URL: it is not that of a token of this server")
+
+
+CREATED = {
+    "type": "object",
+    "properties": {"id": {"type": "string"}, "isCached": {"type": "boolean"}, "url": {"type": "string"}},
+    "required": ["id", "isCached", "url"],
+}
+DONE = {"type": "object", "properties": {"success": {"type": "boolean"}}, "required": ["success"]}
+ENDPOINTS = (
+    Endpoint("POST", PATH, create, "Create a token", wire.CREATE_TOKEN, CREATED, body_optional=True),
+    Endpoint(
+        "GET",
+        PATH,
+        list_tokens,
+        "List tokens, newest first",
+        query=(*FILTERS, "page[size]", "page[after]", "page[before]"),
+    ),
+    Endpoint("GET", f"{PATH}/{{token}}", retrieve, "Read a token"),
+    Endpoint(
+        "POST",
+        f"{PATH}/{{token}}/complete",
+        complete,
+        "Complete a token",
+        wire.COMPLETE_TOKEN,
+        DONE,
+        body_optional=True,
+        public=may_complete,
+    ),
+    Endpoint(
+        "POST",
+        f"{PATH}/{{token}}/callback/{{hash}}",
+        callback,
+        "Complete a token by its URL",
+        answer=DONE,
+        opened=environment_of_url,
+    ),
+)
