@@ -7,10 +7,10 @@ SEEDS ?= 300
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix docs bench simulate schema
+.PHONY: help demo test check fix docs bench bench-peers simulate schema
 
 help: ## list the words
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: .venv/core ## survey the standard library: the product from start to end, in a minute
 	@$(RUN) examples/survey/run.py
@@ -31,8 +31,11 @@ fix: .venv/dev ## format, and mend what the linter can mend
 docs: .venv/dev ## write the generated pages of the reference anew
 	$(RUN) scripts/write_docs.py
 
-bench: .venv/dev ## measure on SQLite and on PostgreSQL
-	$(RUN) benchmarks/run.py
+bench: .venv/dev ## measure on SQLite and on PostgreSQL; WHAT="steps sleepers" measures only these
+	$(RUN) benchmarks/run.py $(WHAT)
+
+bench-peers: .venv/dev ## measure other products in turns with ours; installs them into .venv-peers
+	$(RUN) benchmarks/peers/run.py $(WHAT)
 
 simulate: .venv/dev ## the engine under faults; SEEDS=10000 runs long
 	PYTHONPATH=tests $(RUN) -m simulator --seeds $(SEEDS)

@@ -7,19 +7,18 @@ import http.client
 import json
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import psutil
 
-from benchmarks.machine import cpu_seconds, memory_mb, percentile
+from benchmarks.machine import asking, cpu_seconds, memory_mb, percentile
 
 KEY = "tr_dev_benchmarks_only"
 CONCURRENCY = 1_000
@@ -53,8 +52,8 @@ class Product:
         )
         self._await_ready()
 
-    def start_worker(self) -> None:
-        self.worker = self._start("worker", JOBS, "--concurrency", str(CONCURRENCY))
+    def start_worker(self, tasks: str = JOBS, places: int = CONCURRENCY) -> None:
+        self.worker = self._start("worker", tasks, "--concurrency", str(places))
 
     def stop_worker(self) -> None:
         assert self.worker is not None
@@ -83,11 +82,12 @@ class Product:
         """Triggers `count` no-op runs by batches of 1,000; runs a second."""
         begun = time.perf_counter()
         for first in range(0, count, 1_000):
-            items = [
-                {"task": "noop", "payload": number} for number in range(first, min(count, first + 1_000))
-            ]
-            self.client.post("/api/v1/tasks/batch", json={"items": items}).raise_for_status()
+            self.trigger_many("noop", range(first, min(count, first + 1_000)))
         return count / (time.perf_counter() - begun)
+
+    def trigger_many(self, task: str, payloads: Sequence[object]) -> None:
+        items = [{"task": task, "payload": payload} for payload in payloads]
+        self.client.post("/api/v1/tasks/batch", json={"items": items}).raise_for_status()
 
     def trigger(self, task: str, payload: object) -> str:
         answer = self.client.post(f"/api/v1/tasks/{task}/trigger", json={"payload": payload})
@@ -170,19 +170,9 @@ def throughput(url: str, count: int = 20_000) -> dict[str, float]:
 
 
 def _span(url: str) -> float:
-    """Seconds from the first start to the last end, asked of the database itself so that it costs the server nothing."""
-    text = "select max(finished_at) - min(started_at) from runs where batch_id is not null"
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
-            [milliseconds] = database.execute(text).fetchone()
-    else:
-        import psycopg
-
-        with psycopg.connect(url) as connection:
-            row = connection.execute(text).fetchone()
-            assert row is not None
-            milliseconds = row[0]
-    return float(milliseconds) / 1_000
+    """Seconds from the first start to the last end."""
+    with asking(url) as ask:
+        return ask("select max(finished_at) - min(started_at) from runs where batch_id is not null") / 1_000
 
 
 def latency(url: str, count: int = 300) -> tuple[float, float]:
