@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from clock import Clock
 from holdfast.engine import claim as claiming
-from holdfast.engine import finish, inspect, operate, upkeep
-from holdfast.engine.claim import Claim, Registered, Registering
+from holdfast.engine import finish, inspect, journal, operate, upkeep
+from holdfast.engine.claim import Claim, Claimed, Registered, Registering
 from holdfast.engine.finish import Answer, Reported
 from holdfast.engine.inspect import RunDetails
+from holdfast.engine.journal import JournalPage
+from holdfast.engine.token import Completion, Created, NewToken, complete, create_tokens
 from holdfast.engine.trigger import NewRun, Triggered, trigger
 from holdfast.errors import HoldfastError
 from holdfast.model.queue import Lane
 from holdfast.model.retry import RetryPolicy
 from holdfast.model.run import Run
 from holdfast.model.task import QueueSpec, TaskSpec
+from holdfast.model.wait import Waitpoint
 from holdfast.stores.base import Store
-from holdfast.stores.listing import Filters, Page
+from holdfast.stores.listing import Filters, Page, TokenFilters
 
 T = TypeVar("T")
+
+
+def step(name: str = "s", value: str | None = "1", ok: bool = True, **fields: Any) -> dict[str, Any]:
+    """An entry of a step."""
+    told = {"scope": "", "kind": "step", "name": name, "args": None, "ok": ok, "value": value, "ref": None}
+    return {**told, **fields}
+
+
+def until(at: int, wake: str = "any", **more: Any) -> dict[str, Any]:
+    """A wait for a time."""
+    return {"on": "time", "dueAt": at, "wake": wake, **more}
+
+
+def end_of(target: str, wake: str = "any", **more: Any) -> dict[str, Any]:
+    """A wait for a run or a token."""
+    kind = "token" if target.startswith("waitpoint_") else "run"
+    return {"on": kind, "id": target, "wake": wake, **more}
+
+
 LEASE_MS = 15_000
 BUG = {"type": "BUILT_IN_ERROR", "name": "ValueError", "message": "boom", "stackTrace": ""}
 
@@ -116,9 +139,12 @@ class World:
         self.do(claiming.renew, (worker, environment, LEASE_MS))
 
     def claim(self, worker: str, slots: int = 10, environment: str = "dev") -> list[Run]:
-        claimed = self.do(claiming.claim, Claim(worker, environment, slots, self._after.get(worker)))
+        return list(self.claimed(worker, slots, environment).runs)
+
+    def claimed(self, worker: str, slots: int = 10, environment: str = "dev") -> Claimed:
+        claimed: Claimed = self.do(claiming.claim, Claim(worker, environment, slots, self._after.get(worker)))
         self._after[worker] = claimed.after
-        return list(claimed.runs)
+        return claimed
 
     def claim_one(self, worker: str) -> Run:
         [run] = self.claim(worker, 1)
@@ -141,6 +167,66 @@ class World:
 
     def leave(self, worker: str) -> None:
         self.do(claiming.leave, (worker, "dev"))
+
+    # Durable execution
+
+    def record(self, worker: str, run: Run, *entries: Mapping[str, Any], first: int | None = None) -> Answer:
+        """Reports journal entries: the next ones, unless `first` says otherwise."""
+        first = self.run(run.id, run.environment_id).entries if first is None else first
+        return self.report(worker, run, "entries", first=first, entries=list(entries))
+
+    def spawn(
+        self, worker: str, run: Run, *tasks: str, first: int | None = None, **options: Any
+    ) -> list[dict[str, Any]]:
+        """Triggers children of a run, and records that; what each was answered."""
+        return list(json.loads(self.spawned(worker, run, *tasks, first=first, **options).value or ""))
+
+    def spawned(self, worker: str, run: Run, *tasks: str, first: int | None = None, **options: Any) -> Answer:
+        first = self.run(run.id).entries if first is None else first
+        items = [
+            NewRun(environment_id=run.environment_id, task=name, parent_id=run.id, **options)
+            for name in tasks
+        ]
+        said = {"scope": "", "name": "children", "args": None}
+        return self.report(worker, run, "triggers", first=first, items=items, **said)
+
+    def make_token(self, worker: str, run: Run, first: int | None = None, **asked: Any) -> Answer:
+        """Makes a token, and records that."""
+        first = self.run(run.id).entries if first is None else first
+        new = NewToken(environment_id=run.environment_id, run_id=run.id, **asked)
+        said = {"scope": "", "name": "token", "args": None, "sign": lambda id, now: {"url": f"/{id}"}}
+        return self.report(worker, run, "token", first=first, new=new, **said)
+
+    def suspend(self, worker: str, run: Run, *waits: Mapping[str, Any], active_ms: int = 0) -> Answer:
+        return self.report(worker, run, "suspended", activeMs=active_ms, waits=list(waits))
+
+    def journal(self, run_id: str, environment: str = "dev") -> list[dict[str, Any]]:
+        page: JournalPage = self.read(lambda tx: journal.page(tx, environment, run_id, -1, 10_000))
+        return list(page.entries)
+
+    def token(self, environment: str = "dev", **asked: Any) -> Created:
+        created: Created = self.do(create_tokens, NewToken(environment_id=environment, **asked))
+        return created
+
+    def complete(self, token_id: str, output: str = "null", environment: str = "dev") -> None:
+        self.do(complete, Completion(environment, token_id, output))
+
+    def read_token(self, token_id: str, environment: str = "dev") -> Waitpoint:
+        [token] = self.read(lambda tx: inspect.tokens(tx, environment, [token_id]))
+        assert isinstance(token, Waitpoint)
+        return token
+
+    def page_of_tokens(self, environment: str = "dev", **filters: Any) -> list[str]:
+        """The ids of the tokens that fit, newest first."""
+        page = self.read(lambda tx: inspect.tokens_page(tx, environment, TokenFilters(**filters), 100))
+        return [token.id for token in page.tokens]
+
+    def waits(self) -> list[tuple[Any, ...]]:
+        """(run, what for, wake) of all waits there are."""
+        rows = self.read(
+            lambda tx: tx.select("select run_id, coalesce(target, 'time'), wake from waits order by 1, 2", {})
+        )
+        return list(rows)
 
     # Time
 

@@ -181,7 +181,8 @@ def _suspension(run: Run, said: Mapping[str, Any]) -> Suspension:
     waits = [
         Wait(one.get("group", 0), Wake(one["wake"]), one.get("id"), one.get("dueAt")) for one in said["waits"]
     ]
-    return Suspension(run, said["activeMs"], waits)
+    operations = max(run.operations, said.get("written", 0))
+    return Suspension(replace(run, operations=operations), said["activeMs"], waits)
 
 
 def _forgetting(run: Run, said: Mapping[str, Any], entries: dict[str, tuple[Any, ...]]) -> Run:

@@ -202,7 +202,8 @@ select run_id, seq, scope, kind, name, args, ok, value, ref
 -- How runs ended; outputs of more than :characters are left out. :ids are run ids.
 select id, task, status, error, output is not null and length(output) > :characters as is_large,
        case when length(output) <= :characters then output end as output
-  from runs where environment_id = :environment_id and id in (select jsonb_array_elements_text(:ids::jsonb))
+  from runs where environment_id is not distinct from :environment_id
+   and id in (select jsonb_array_elements_text(:ids::jsonb))
 
 -- name: wait_on_runs
 -- Whether runs have ended, for those who begin to wait for them. What is answered can not end before the commit; what
