@@ -71,6 +71,11 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
     ("time_out_waitpoints", {"now": 1, "output": "{}", "limit": 500}, "waitpoints_due"),
     ("waitpoint_of_key", {"environment_id": "dev", "key": "k"}, "waitpoints_by_key"),
     (
+        "delete_journals",
+        {"environment_id": "dev", "id_before": "run_0", "before": 1, "limit": 500, "entries": 500},
+        "runs_by_environment",
+    ),
+    (
         "delete_waitpoints",
         {"environment_id": "dev", "id_before": "waitpoint_0", "before": 1, "limit": 500},
         "waitpoints_",  # ids of all environments sort by creation: either index will do

@@ -22,6 +22,7 @@ from holdfast.stores.base import Tx
 S = RunStatus
 BATCH = 500
 PARKED_BATCH = 200  # engine-semantics, rule R108
+ENTRIES_BATCH = 10_000
 REQUESTS_KEPT_MS = 3_600_000
 
 
@@ -59,7 +60,7 @@ def upkeep(tx: Tx, items: list[Due]) -> list[Passed]:
 def retain(tx: Tx, items: list[Retention]) -> list[int]:
     """Deletes a batch of finished runs and tokens that are older than their retention, and of old request keys.
 
-    Answers how many runs.
+    Answers how many runs; `limit` when there may be more, also of what belongs to one.
     Ids sort by creation, so only runs made before the limit are looked at, oldest first.
     """
     deleted = []
@@ -73,7 +74,9 @@ def _delete(tx: Tx, item: Retention, before: int) -> int:
     own = {"environment_id": item.environment_id, "before": before, "limit": item.limit}
     created = base36(max(0, before), TIME_LENGTH)
     tx.do("delete_waitpoints", id_before=f"waitpoint_{created}", **own)
-    return len(tx.ids("delete_finished", id_before=f"run_{created}", **own))
+    entries = tx.ids("delete_journals", id_before=f"run_{created}", entries=ENTRIES_BATCH, **own)
+    runs = tx.ids("delete_finished", id_before=f"run_{created}", **own)
+    return item.limit if len(entries) == ENTRIES_BATCH else len(runs)
 
 
 def _pass(tx: Tx, item: Due) -> Passed:

@@ -41,7 +41,6 @@ table journal with (autovacuum_vacuum_insert_scale_factor=0.0, autovacuum_vacuum
     value text
     ref text collate "C"
   constraint journal_pkey PRIMARY KEY (run_id, seq)
-  constraint journal_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(id) ON DELETE CASCADE
   CREATE UNIQUE INDEX journal_pkey ON journal USING btree (run_id, seq)
 
 table logs

@@ -29,7 +29,7 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_by_run on idempotency_keys (run_id);
 
 CREATE TABLE journal (
-    run_id  text not null references runs (id) on delete cascade,
+    run_id  text not null,
     seq     integer not null,
     scope   text not null,
     kind    text not null,

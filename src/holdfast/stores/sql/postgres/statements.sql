@@ -356,12 +356,27 @@ insert into logs (run_id, attempt, at, level, logger, message)
 select value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint, value ->> 3, value ->> 4, value ->> 5
   from jsonb_array_elements(:logs::jsonb)
 
+-- name: delete_journals
+-- Retention: deletes at most :entries journal entries of the runs that delete_finished is to delete next. Returns the
+-- run of each.
+delete from journal where (run_id, seq) in (
+    select journal.run_id, journal.seq
+      from (select id from runs
+             where environment_id = :environment_id and id < :id_before and finished_at < :before and entries > 0
+               and not exists (select 1 from runs as parent
+                                where parent.id = runs.parent_id and parent.finished_at is null)
+             order by id limit :limit) as old
+      join journal on journal.run_id = old.id
+     limit :entries)
+returning run_id
+
 -- name: delete_finished
--- Retention: deletes at most :limit runs that finished before :before, but no child of a run that goes on, which may
--- ask for its result. Returns their ids.
+-- Retention: deletes at most :limit runs that finished before :before and have no journal any more, but no child of a
+-- run that goes on, which may ask for its result. Returns their ids.
 delete from runs where id in (
     select id from runs where environment_id = :environment_id and id < :id_before and finished_at < :before
        and not exists (select 1 from runs as parent where parent.id = runs.parent_id and parent.finished_at is null)
+       and not exists (select 1 from journal where journal.run_id = runs.id)
      order by id limit :limit for update skip locked)
 returning id
 
