@@ -7,13 +7,16 @@ SEEDS ?= 300
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix docs bench bench-peers simulate schema
+.PHONY: help demo demo-approval test check fix docs bench bench-peers simulate schema
 
 help: ## list the words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: .venv/core ## survey the standard library: the product from start to end, in a minute
 	@$(RUN) examples/survey/run.py
+
+demo-approval: .venv/core ## an order waits for a person while everything is killed, twice
+	@$(RUN) examples/approval/run.py
 
 test: check ## everything that must hold: check, then every test
 	$(RUN) -m pytest -n 2

@@ -298,6 +298,12 @@ def python() -> str:
 
 def _members(kind: Any, prefix: str) -> Iterator[tuple[str, str]]:
     """The documented methods and properties of a class; async twins stand beside their names."""
+    if inspect.ismodule(kind):  # `wait`
+        for name in kind.__all__:
+            if not (name.startswith("a") and name[1:] in kind.__all__):
+                twin = f", `a{name}`" if f"a{name}" in kind.__all__ else ""
+                yield f"`{prefix}{name}`{twin}", _first(getattr(kind, name))
+        return
     names = [name for name in dir(kind) if not name.startswith("_") and name not in FOR_OURSELVES]
     for name in names if inspect.isclass(kind) else ():
         member = inspect.getattr_static(kind, name)

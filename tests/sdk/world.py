@@ -24,13 +24,17 @@ KEY = "tr_dev_aaaaaaaaaaaaaaaaaaaa"
 class Session:
     """What an attempt told, kept for the test to look at."""
 
+    durable = None
+    repeats_changes = False
+
     def __init__(self, run_id: str = "run_1", lease: int = 1) -> None:
         self.lease = (run_id, lease)
         self.told: list[tuple[list[Any], list[Any], list[Any]]] = []
         self.tagged: list[str] = []
 
-    def metadata(self, own: list[Any], parent: list[Any], root: list[Any]) -> None:
+    def metadata(self, own: list[Any], parent: list[Any], root: list[Any]) -> bool:
         self.told.append((own, parent, root))
+        return True
 
     def tags(self, tags: list[str]) -> None:
         self.tagged += tags

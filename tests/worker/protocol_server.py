@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,6 +186,7 @@ class ProtocolServer:
         return {
             "runs": [self._claimed(run) for run in taken if run.status == "executing"],
             "cancelled": [{"id": run.id, "lease": run.lease} for run in cancelled()],
+            "now": int(time.time() * 1_000),
         }
 
     def _claimed(self, run: ServedRun) -> dict[str, Any]:
@@ -206,6 +208,12 @@ class ProtocolServer:
             "startedAt": 1_764_000_000_000,
             "parentId": None,
             "rootId": None,
+            "entries": 0,
+            "journal": None,
+            "resumes": 0,
+            "resumed": False,
+            "activeMs": 0,
+            "operations": 0,
         }
 
     def _report(self, report: dict[str, Any]) -> dict[str, Any]:

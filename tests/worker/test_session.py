@@ -33,6 +33,7 @@ def test_changes_of_one_key_are_merged_and_their_order_is_kept():
             {"type": "increment", "key": "count", "value": 1},
         ],
         "parentOperations": [{"type": "append", "key": "a", "value": 0}],
+        "written": 1_003,
     }
     assert len(touched) == 1
     assert list(own.reports()) == []
@@ -83,3 +84,13 @@ def test_tags_are_sent_once():
     own.tags(["a", "b"])
     own.tags(["b"])
     assert list(own.reports()) == [{"kind": "tags", "run": "run_1", "lease": 7, "tags": ["a", "b"]}]
+
+
+def test_changes_that_an_earlier_process_has_written_are_passed_over():
+    own = AttemptSession("run_1", 7, lambda _: None, written=2)
+    assert own.metadata([{"type": "increment", "key": "count", "value": 1}]) is False
+    assert own.metadata([{"type": "set", "key": "step", "value": 1}]) is False
+    assert list(own.reports()) == []
+    assert own.metadata([{"type": "set", "key": "step", "value": 2}]) is True
+    [report] = own.reports()
+    assert (report["operations"], report["written"]) == ([{"type": "set", "key": "step", "value": 2}], 3)

@@ -6,7 +6,8 @@
     on_failure(run, error)       after it raised, when no attempt follows
     on_complete(run)             when no attempt follows, however it ended
     on_cancel(run)               a cancelled attempt is being stopped
-    on_wait(run), on_resume(run) around a durable wait
+    on_wait(run)                 before a run that waits is suspended
+    on_resume(run)               where it goes on, in place of on_start_attempt
     middleware(run, next)        around all of it: call `next()` and await what it gives
 
 Each may be sync or async. Global hooks run before the task's own, `catch_error` after them; of one

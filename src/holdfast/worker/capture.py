@@ -16,6 +16,9 @@ from typing import Any, Protocol, TextIO
 from holdfast.model.limits import MAX_LOG_MESSAGE
 
 
+OWN_CALLS = ("httpx2", "httpcore2")
+
+
 class Recorder(Protocol):
     """Takes the log lines of one attempt; called from any thread, never blocks, never raises."""
 
@@ -65,6 +68,8 @@ class RunHandler(logging.Handler):
         try:
             recorder = recording.get()
             if recorder is None:
+                if record.levelno < logging.WARNING and record.name.startswith(OWN_CALLS):
+                    return  # an executor that asks for results, which is nobody's news
                 real = sys.__stderr__
                 if real is not None:
                     real.write(self._outside.format(record) + "\n")
