@@ -87,14 +87,17 @@ def main() -> None:
 
 
 def _table(title: str, found: dict[Entry, list[float]]) -> None:
-    middles = {entry: median(rates) for entry, rates in found.items() if rates}
-    ours = {entry.name: middle for entry, middle in middles.items() if entry.name.startswith("Holdfast")}
+    measured = {entry: rates for entry, rates in found.items() if rates}
+    ours = {entry.name: rates for entry, rates in measured.items() if entry.name.startswith("Holdfast")}
     rows: list[tuple[object, ...]] = []
-    for entry, middle in sorted(middles.items(), key=lambda item: -item[1]):
-        ratios = (f"{our / middle:.2f}" for our in ours.values())
-        rates = found[entry]
+    for entry, rates in sorted(measured.items(), key=lambda item: -median(item[1])):
+        # The two of a ratio are of the same round: the machine may be slower in another one.
+        ratios = [
+            median([our / rate for our, rate in zip(own, rates, strict=False)]) for own in ours.values()
+        ]
+        span = f"{min(rates):,.0f} to {max(rates):,.0f}"
         rows.append(
-            (entry.name, entry.what, f"{middle:,.0f}", f"{min(rates):,.0f} to {max(rates):,.0f}", *ratios)
+            (entry.name, entry.what, f"{median(rates):,.0f}", span, *(f"{ratio:.2f}" for ratio in ratios))
         )
     if rows:
         say(title, ("product", "settings", "a second", "rounds", *(f"{name} / it" for name in ours)), *rows)
