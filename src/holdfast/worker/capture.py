@@ -15,7 +15,6 @@ from typing import Any, Protocol, TextIO
 
 from holdfast.model.limits import MAX_LOG_MESSAGE
 
-
 OWN_CALLS = ("httpx2", "httpcore2")
 
 

@@ -5,74 +5,31 @@ in which it was recorded. What is new is done, and `record` gives it to the stor
 
 A wait is parked (parking.py). When the code does nothing but wait, the run is suspended: its code is
 unwound, and some day it is claimed again and executed anew from the top.
-
-Entries that nothing depends on yet (that a wait is over, that something was cancelled) are noted
-without a commit of their own and travel with the next entry: if they get lost, nothing came after.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from holdfast.errors import HoldfastError, JournalFull
+from holdfast.errors import HoldfastError
 from holdfast.model import journal as kinds
 from holdfast.model.journal import Entry, Journal
-from holdfast.sdk.policy import error_from
+from holdfast.worker.blocking import Blocking, Interrupted
+from holdfast.worker.failures import Failures
+from holdfast.worker.link import Link
 from holdfast.worker.order import Order
 from holdfast.worker.parking import Parked, Parking, Suspended
+from holdfast.worker.recorder import Recorder
 from holdfast.worker.scope import Branches, Scope, current_scope
 
 T = TypeVar("T")
 
 LEFT_SECONDS = 1.0  # for the end of branches whose root has ended
-MAX_ENTRIES = 1_000  # in one report
 LAST = "last"  # marks the last of several results that came together
-
-# An entry on its way, the delay that becomes its due time, and who waits for its commit.
-Unsent = tuple[Entry, int | None, "asyncio.Future[None] | None"]
-
-
-class Interrupted(BaseException):
-    """The attempt is over; this ends what its code left behind."""
-
-
-class Link(Protocol):
-    """The way to the store, of an executor or of a test."""
-
-    def report(self, report: dict[str, Any], answered: Callable[[Mapping[str, Any]], None]) -> None:
-        """Send a journal report; `answered` is called in the loop when it is committed or refused."""
-        ...
-
-    async def results(self, runs: Sequence[str], tokens: Sequence[str], wait_ms: int) -> dict[str, Any]:
-        """Those that have ended, by id; waits up to `wait_ms` for the first. Raises ServerUnreachable."""
-        ...
-
-    async def pause(self, seconds: float) -> None:
-        """Sleep within a step."""
-        ...
-
-    def now_ms(self) -> int:
-        """The store's time, as far as it is known here; never ahead of it."""
-        ...
-
-    def heard(self, now_ms: int) -> None:
-        """An answer told the store's time."""
-        ...
-
-    def performs(self, step: str) -> None:
-        """A step begins that is not recorded."""
-        ...
-
-    def told(self, kind: str) -> None:
-        """The attempt became "idle" or "active"."""
-        ...
 
 
 class Durable:
@@ -95,27 +52,27 @@ class Durable:
         changes: Callable[[], int] = lambda: 0,
     ) -> None:
         self.journal = Journal([Entry.of(seq, told) for seq, told in enumerate(run.get("journal") or ())])
-        self.broken: HoldfastError | None = None  # the attempt can not go on
-        self._run_id, self._lease = run["id"], run["lease"]
         self._link = link
         self._warm_ms = warm_ms
-        self._before = before
         self._changes = changes
         self.operations = 0  # changes of metadata that the code had made at its last entry
         self._branches = branches
         self._loop = loop
-        self._over = False
         self._results: dict[str, Entry] = {}  # by run
-        self._failures: dict[int, tuple[BaseException, Entry]] = {}
-        self._unsent: list[Unsent] = []
-        self._flushing = False
-        self._calls: dict[asyncio.Task[Any], None] = {}  # of threads
+        self._failures = Failures(self.journal)
+        self._recorder = Recorder(run, self.journal, link, loop, before)
+        self._threads = Blocking(loop)
         self._parking = Parking(link, branches, loop, warm_ms, lambda: self._order.is_busy)
         self._order = Order(self.journal, loop, self._parking.background)
         self._began = time.monotonic()
         self._active_ms = int(run.get("activeMs", 0))
 
     # ---- for the attempt
+
+    @property
+    def broken(self) -> HoldfastError | None:
+        """Why the attempt can not go on."""
+        return self._recorder.broken
 
     @property
     def suspending(self) -> bool:
@@ -148,17 +105,16 @@ class Durable:
         try:
             self.journal.check_end()
         except HoldfastError as error:
-            self.broken = error
+            self._recorder.broken = error
 
     def flush(self) -> None:
         """Put on its way what was noted."""
-        self._flush()
+        self._recorder.flush()
 
     def interrupt(self) -> None:
         """The attempt is over, or being stopped: whoever waits in a thread is let go."""
-        self._over = True
-        for task in list(self._calls):
-            task.cancel()
+        self._recorder.over = True
+        self._threads.let_go()
         self._parking.close()
 
     # ---- recorded, or new?
@@ -175,7 +131,7 @@ class Durable:
         try:
             entry = self.journal.ask(_scope().path, kind, name, args, among=among)
         except HoldfastError as error:
-            self.broken = error
+            self._recorder.broken = error
             raise
         if entry is None:
             return None
@@ -199,12 +155,7 @@ class Durable:
         """A new entry, which is in the store when this returns."""
         self._check()
         entry = self.journal.add(_scope().path, kind, name, args, ok, value, ref)
-        future = self._loop.create_future()
-        self._unsent.append((entry, delay_ms, future))
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-        await self._committed(future)
+        await self._recorder.record(entry, delay_ms)
         await self._in_turn(entry)
         return entry
 
@@ -220,37 +171,25 @@ class Durable:
     ) -> Entry:
         """A new entry that travels with the next one."""
         entry = self.journal.add(_scope().path, kind, name, args, ok, value, ref)
-        self._unsent.append((entry, None, None))
+        self._recorder.note(entry)
         if ok is None:
             self.journal.hand_out(entry)
         return entry
 
     def cancelled(self, kind: str, name: str, args: str | None = None) -> None:
         """The code itself cancelled a call, which a replay has to repeat; nothing when the run is stopped."""
-        if not (self._over or self.suspending or self.broken):
+        if not (self._recorder.over or self.suspending or self.broken):
             self.note(kind, name, args, ok=None)
 
     def failed(self, error: BaseException, about: Entry | str) -> None:
         """`error` is raised for the failure that an entry records: of a step or trigger, or the result of a run."""
         entry = self._results.get(about) if isinstance(about, str) else about
         if entry is not None:
-            self._failures[id(error)] = (error, entry)
+            self._failures.add(error, entry)
 
     def to_forget(self, error: BaseException) -> list[int]:
-        """The recorded failures that ended the attempt with `error`, by seq: the next attempt tries them anew.
-
-        Those it was raised for, and those that ended other branches, after which nothing was recorded.
-        """
-        gone = {self._failures[id(one)][1].seq for one in _causes(error, set()) if id(one) in self._failures}
-        others = [entry for _, entry in self._failures.values() if entry.scope and not self._went_on(entry)]
-        return sorted(gone.union(entry.seq for entry in others))
-
-    def _went_on(self, failed: Entry) -> bool:
-        """Whether its branch, or one that this one is part of, has recorded something since."""
-        return any(
-            seq > failed.seq and (scope == failed.scope or not scope or failed.scope.startswith(f"{scope}/"))
-            for scope, seq in self.journal.latest.items()
-        )
+        """The recorded failures that ended the attempt with `error`, by seq: the next attempt tries them anew."""
+        return self._failures.to_forget(error)
 
     async def pause(self, seconds: float) -> None:
         """Sleep within a step."""
@@ -302,24 +241,8 @@ class Durable:
         self, kind: str, report: str, name: str, args: str | None, asked: Mapping[str, Any], scope: str
     ) -> Entry:
         self._check()
-        self._flush()
         entry = self.journal.add(scope, kind, name, args)
-        future = self._loop.create_future()
-
-        def answered(answer: Mapping[str, Any]) -> None:
-            self._heard(answer)
-            if answer["status"] == "ok":
-                entry.value = answer["value"]
-                future.set_result(None)
-            elif answer["status"] == "refused":
-                error = _refusal(answer)
-                if not self.journal.take_back(entry):
-                    self.broken = error
-                future.set_exception(error)
-
-        head = {"kind": report, "run": self._run_id, "lease": self._lease, "first": entry.seq}
-        self._link.report({**head, "scope": scope, "name": name, "args": args, **asked}, answered)
-        await self._committed(future)
+        await self._recorder.make(report, entry, asked)
         if scope == _scope().path:
             await self._in_turn(entry)
         else:
@@ -428,33 +351,9 @@ class Durable:
             )
         return dict(found[id])
 
-    # ---- for sync code
-
     def blocking(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What a coroutine of this class gives, for a thread of the run, which it blocks."""
-        context = copy_context()
-        done: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-        def begin() -> None:
-            if self._over:
-                done.set_exception(Interrupted("the attempt is over"))
-                return
-            # Made by hand, so that it belongs to the scope of the thread.
-            task = asyncio.Task(start(), loop=self._loop, context=context)
-            self._calls[task] = None
-            task.add_done_callback(ended)
-
-        def ended(task: asyncio.Task[T]) -> None:
-            self._calls.pop(task, None)
-            if task.cancelled():
-                done.set_exception(Interrupted("the attempt is being stopped"))
-            elif (error := task.exception()) is not None:
-                done.set_exception(error)
-            else:
-                done.set_result(task.result())
-
-        self._loop.call_soon_threadsafe(begin)
-        return done.result()
+        return self._threads.blocking(start)
 
     # ---- inside
 
@@ -463,82 +362,21 @@ class Durable:
             raise self.broken
         if self.suspending:
             raise Suspended("the run is being suspended")
-        if self._over:
+        if self._recorder.over:
             raise Interrupted("the attempt is over")
-
-    async def _committed(self, future: asyncio.Future[None]) -> None:
-        """Until the store has it. The code can not cancel this: what is recorded has happened."""
-        while not future.done():
-            try:
-                await asyncio.shield(future)
-            except asyncio.CancelledError:
-                if self._over:
-                    raise
-        future.result()
 
     async def _in_turn(self, entry: Entry) -> None:
         """Until everything recorded before `entry` was handed out, and has shown its effect."""
         scope = _scope().path
         if (turn := self._order.turn(entry, scope)) is not None:
-            await self._committed(turn)
+            await self._recorder.committed(turn)
         self._order.hand_out(entry, scope)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        self._before()
-        while self._unsent:
-            part, self._unsent = self._unsent[:MAX_ENTRIES], self._unsent[MAX_ENTRIES:]
-            told = []
-            for entry, delay_ms, _ in part:
-                told.append(entry.on_wire() if delay_ms is None else {**entry.on_wire(), "delayMs": delay_ms})
-            head = {"kind": "entries", "run": self._run_id, "lease": self._lease, "first": part[0][0].seq}
-            self._link.report({**head, "entries": told}, partial(self._stored, part))
-
-    def _stored(self, part: Sequence[Unsent], answer: Mapping[str, Any]) -> None:
-        self._heard(answer)
-        if answer["status"] == "refused":
-            self.broken = _refusal(answer)
-        values = answer.get("values") or [None] * len(part)
-        for (entry, delay_ms, future), value in zip(part, values, strict=True):
-            if delay_ms is not None and value is not None:
-                entry.value = value
-            if future is None or future.done():
-                continue
-            if answer["status"] == "ok":
-                future.set_result(None)
-            elif self.broken is not None:
-                future.set_exception(self.broken)
-            # Fenced: the run is somebody else's, and whoever reported it stops this attempt.
-
-    def _heard(self, answer: Mapping[str, Any]) -> None:
-        if (now := answer.get("now")) is not None:
-            self._link.heard(now)
 
 
 def _scope() -> Scope:
     scope = current_scope.get()
     assert scope is not None
     return scope
-
-
-def _causes(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
-    """An error, those it was raised from or while handling, and the members of groups."""
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        if isinstance(error, BaseExceptionGroup):
-            for member in error.exceptions:
-                yield from _causes(member, seen)
-        if error.__cause__ is not None:
-            yield from _causes(error.__cause__, seen)
-        error = error.__context__
-
-
-def _refusal(answer: Mapping[str, Any]) -> HoldfastError:
-    text = str(answer.get("error", ""))
-    if answer.get("code") in (None, JournalFull.code, "payload_too_large"):
-        return JournalFull(f"the run can record no more: {text}")
-    return error_from({"error": text, "code": answer.get("code"), "param": answer.get("param")})
 
 
 def _json(text: str | None) -> Any:

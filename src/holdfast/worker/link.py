@@ -14,6 +14,38 @@ from holdfast.worker.pipe import Message
 Answered = Callable[[Mapping[str, Any]], None]
 
 
+class Link(Protocol):
+    """The way to the store, of an executor or of a test."""
+
+    def report(self, report: dict[str, Any], answered: Answered) -> None:
+        """Send a journal report; `answered` is called in the loop when it is committed or refused."""
+        ...
+
+    async def results(self, runs: Sequence[str], tokens: Sequence[str], wait_ms: int) -> dict[str, Any]:
+        """Those that have ended, by id; waits up to `wait_ms` for the first. Raises ServerUnreachable."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep within a step."""
+        ...
+
+    def now_ms(self) -> int:
+        """The store's time, as far as it is known here; never ahead of it."""
+        ...
+
+    def heard(self, now_ms: int) -> None:
+        """An answer told the store's time."""
+        ...
+
+    def performs(self, step: str) -> None:
+        """A step begins that is not recorded."""
+        ...
+
+    def told(self, kind: str) -> None:
+        """The attempt became "idle" or "active"."""
+        ...
+
+
 class Outbox(Protocol):
     """The sending end of a pipe."""
 

@@ -12,9 +12,10 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from holdfast.errors import ServerUnreachable, StoreUnavailable
+from holdfast.worker.link import Link
 from holdfast.worker.scope import Branches, Scope
 
 T = TypeVar("T")
@@ -31,14 +32,6 @@ class Suspended(BaseException):  # not an error: nothing went wrong
     It is no Exception, so that `except Exception` does not swallow it. Clean up and let it pass: the
     run is executed again from the top, and what is recorded is not done twice.
     """
-
-
-class Looking(Protocol):
-    """The part of a link that waits need."""
-
-    async def results(self, runs: Sequence[str], tokens: Sequence[str], wait_ms: int) -> dict[str, Any]: ...
-    def now_ms(self) -> int: ...
-    def told(self, kind: str) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +62,7 @@ class Parking:
 
     def __init__(
         self,
-        link: Looking,
+        link: Link,
         branches: Branches,
         loop: asyncio.AbstractEventLoop,
         warm_ms: int,
