@@ -16,7 +16,7 @@ from holdfast.engine import Engine
 from holdfast.server import ENDPOINTS, create_app
 from holdfast.stores import open_store
 from holdfast.wire.codec import encode
-from server.world import DEV_KEY, KEYS, Clock, World, error_shape, trigger
+from server.world import DEV_KEY, KEYS, Clock, World, error_shape, ok, trigger
 
 NUMBERS = st.one_of(
     st.integers(),
@@ -104,7 +104,8 @@ async def exchange(method: str, path: str, bodies: list[Any]) -> None:
                 worker = await world.worker("echo")
                 run = await trigger(client, delay="1h" if "reschedule" in path else "0s")
                 await worker.claim()
-                names = {"task": "echo", "run": run, "worker": worker.id}
+                token = await ok(client.post("/api/v1/waitpoints/tokens", json={}))
+                names = {"task": "echo", "run": run, "worker": worker.id, "token": token["id"]}
                 for body in bodies:
                     if isinstance(body, dict) and isinstance(body.get("reports"), list):
                         body = {"reports": [about(report, run, worker.held) for report in body["reports"]]}
@@ -112,10 +113,18 @@ async def exchange(method: str, path: str, bodies: list[Any]) -> None:
                         body["waitMs"] = 0
                     response = await client.request(method, path.format(**names), content=encode(body))
                     assert_answered(response)
-                for url in ("/api/v1/runs", f"/api/v3/runs/{run}", f"/api/v1/runs/{run}/logs"):
+                for url in (
+                    "/api/v1/runs",
+                    f"/api/v3/runs/{run}",
+                    f"/api/v1/runs/{run}/logs",
+                    f"/api/v1/runs/{run}/journal",
+                ):
                     assert (await client.get(url)).status_code == 200, url
                 for listed in (await client.get("/api/v1/runs")).json()["data"]:
                     assert (await client.get(f"/api/v3/runs/{listed['id']}")).status_code == 200
+                for listed in (await client.get("/api/v1/waitpoints/tokens")).json()["data"]:
+                    read = await client.get(f"/api/v1/waitpoints/tokens/{listed['id']}")
+                    assert read.status_code == 200
                 await engine.upkeep()
                 await worker.claim()
         finally:

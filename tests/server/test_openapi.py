@@ -15,6 +15,8 @@ pytestmark = pytest.mark.anyio
 
 RETRY = {"maxAttempts": 3, "factor": 2.0, "minTimeoutInMs": 1, "maxTimeoutInMs": 9, "randomize": True}
 LEASE = {"run": "run_x", "lease": 3}
+CALL = {"scope": "", "name": "s", "args": None}
+ENTRY = {**CALL, "kind": "step", "ok": True, "value": "1", "ref": None}
 TRIGGER = {
     "payload": {"a": 1},
     "options": {
@@ -38,7 +40,15 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("PUT", "/api/v1/runs/{run}/metadata"): [
         {"metadata": {}, "operations": [{"type": "set", "key": "a", "value": 1}]}
     ],
-    ("POST", "/api/v1/runs/results"): [{"runs": ["run_x"], "waitMs": 1_000}],
+    ("POST", "/api/v1/runs/results"): [
+        {"runs": ["run_x"], "waitMs": 1_000},
+        {"tokens": ["waitpoint_x"]},
+    ],
+    ("POST", "/api/v1/waitpoints/tokens"): [
+        {},
+        {"timeout": "1h", "tags": ["a"], "idempotencyKey": "k", "schema": {"type": "object"}},
+    ],
+    ("POST", "/api/v1/waitpoints/tokens/{token}/complete"): [{}, {"data": {"a": [1]}}, {"data": None}],
     ("POST", "/api/v1/workers"): [
         {
             "name": "w",
@@ -48,13 +58,35 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
         }
     ],
     ("POST", "/api/v1/workers/{worker}/claim"): [{"slots": 5, "waitMs": 1_000}],
+    ("POST", "/api/v1/workers/{worker}/journal"): [{"run": "run_x", "lease": 3, "after": 0}],
     ("POST", "/api/v1/workers/{worker}/heartbeat"): [{}, {"held": ["run_x"]}],
     ("POST", "/api/v1/workers/{worker}/reports"): [
         {
             "reports": [
                 {"kind": "succeeded", **LEASE, "output": "1"},
                 {"kind": "failed", **LEASE, "error": ERROR, "retryDelayMs": None},
+                {
+                    "kind": "failed",
+                    **LEASE,
+                    "error": ERROR,
+                    "retryDelayMs": 5,
+                    "forget": [0],
+                    "operations": 2,
+                },
                 {"kind": "crashed", **LEASE, "error": ERROR, "shared": True},
+                {
+                    "kind": "suspended",
+                    **LEASE,
+                    "activeMs": 5,
+                    "waits": [
+                        {"on": "time", "dueAt": 1, "wake": "any"},
+                        {"on": "run", "id": "run_x", "wake": "failure", "group": 1},
+                        {"on": "token", "id": "waitpoint_x", "wake": "last"},
+                    ],
+                },
+                {"kind": "entries", **LEASE, "first": 0, "entries": [ENTRY, {**ENTRY, "delayMs": 5}]},
+                {"kind": "triggers", **LEASE, "first": 1, **CALL, "items": [{"task": "a", **TRIGGER}]},
+                {"kind": "token", **LEASE, "first": 2, **CALL, "timeout": "1h", "tags": ["a"]},
                 {"kind": "started", **LEASE},
                 {"kind": "released", **LEASE, "started": False},
                 {"kind": "closed", **LEASE},
@@ -74,7 +106,11 @@ COUNTER_EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("POST", "/api/v1/tasks/batch"): [{}, {"items": [{"payload": 1}]}],
     ("POST", "/api/v1/runs/{run}/replay"): [{"colour": "red"}],
     ("POST", "/api/v1/workers/{worker}/claim"): [{"slots": -1, "waitMs": 0}],
-    ("POST", "/api/v1/workers/{worker}/reports"): [{"reports": [{"kind": "vanished", **LEASE}]}],
+    ("POST", "/api/v1/workers/{worker}/reports"): [
+        {"reports": [{"kind": "vanished", **LEASE}]},
+        {"reports": [{"kind": "entries", **LEASE, "first": 0, "entries": []}]},
+        {"reports": [{"kind": "suspended", **LEASE, "activeMs": 0, "waits": []}]},
+    ],
 }
 
 

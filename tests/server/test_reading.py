@@ -193,7 +193,7 @@ async def test_results_answer_with_those_that_ended_and_those_that_did_not(world
     first, second, third = [await trigger(world.dev) for _ in range(3)]
     runs = [first, second, third]
     answer = await ok(world.dev.post("/api/v1/runs/results", json={"runs": runs}))
-    assert answer == {"results": [], "pending": runs}
+    assert answer == {"results": [], "tokens": [], "pending": runs}
     await worker.claim()
     waiting = asyncio.create_task(
         ok(world.dev.post("/api/v1/runs/results", json={"runs": runs, "waitMs": 25_000}))

@@ -137,6 +137,12 @@ async def test_a_claimed_run_has_all_that_its_worker_needs(world: World):
         "startedAt": at,
         "parentId": None,
         "rootId": None,
+        "entries": 0,
+        "journal": None,
+        "resumes": 0,
+        "resumed": False,
+        "activeMs": 0,
+        "operations": 0,
     }
     assert await worker.claim() == []
 

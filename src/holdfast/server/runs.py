@@ -239,7 +239,7 @@ async def results(call: Call) -> Response:
     )
 
 
-async def journal(call: Call) -> Response:
+async def read_journal(call: Call) -> Response:
     """What the run's code did so far; the value of an entry is JSON text."""
     size = query_number(call.request, "page[size]", 100, MAX_RESULTS, least=1)
     after = call.request.query_params.get("page[after]")
@@ -320,7 +320,7 @@ ENDPOINTS = (
     Endpoint(
         "GET",
         "/api/v1/runs/{run}/journal",
-        journal,
+        read_journal,
         "Read what a run has recorded",
         query=("page[size]", "page[after]"),
     ),

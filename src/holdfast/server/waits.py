@@ -89,7 +89,7 @@ async def list_tokens(call: Call) -> Response:
     )
 
 
-async def retrieve(call: Call) -> Response:
+async def read_token(call: Call) -> Response:
     token = await call.engine.token(call.environment_id, call.path("token"))
     return respond(wire.full_token(token, call.signer.url(token.id)))
 
@@ -148,7 +148,7 @@ ENDPOINTS = (
         "List tokens, newest first",
         query=(*FILTERS, "page[size]", "page[after]", "page[before]"),
     ),
-    Endpoint("GET", f"{PATH}/{{token}}", retrieve, "Read a token"),
+    Endpoint("GET", f"{PATH}/{{token}}", read_token, "Read a token"),
     Endpoint(
         "POST",
         f"{PATH}/{{token}}/complete",
