@@ -7,7 +7,6 @@ import base64
 import hashlib
 import hmac
 import json
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,10 +15,11 @@ import jwt
 import pytest
 
 from holdfast.server.tokens import AUDIENCE, ISSUER
-from server.world import DEV_KEY, PROD_KEY, START, World, ok, refused, trigger
+from server.world import DEV_KEY, PROD_KEY, START, START_MS, World, ok, refused, trigger
 
 pytestmark = pytest.mark.anyio
 
+NOW = START_MS // 1_000
 TOKENS = "/api/v1/waitpoints/tokens"
 
 
@@ -42,7 +42,7 @@ def signed(key: str = DEV_KEY, algorithm: str = "HS256", **changes: Any) -> str:
         "sub": "dev",
         "pub": True,
         "iat": 0,
-        "exp": time.time() + 3_600,
+        "exp": NOW + 3_600,
         "scopes": ["write:waitpoints"],
         **changes,
     }
@@ -251,7 +251,8 @@ def forged(algorithm: str) -> str:
         signed(key="tr_dev_another_key_of_32_characters"),
         signed(key=PROD_KEY),  # it says that it is of dev
         signed(sub="prod"),
-        signed(exp=time.time() - 1),
+        signed(exp=NOW),
+        signed(exp=NOW + 31 * 86_400),
         signed(exp=None),
         signed(iss="https://elsewhere"),
         signed(aud=None),

@@ -89,7 +89,8 @@ class Endpoint:
             if self.opened is not None:
                 environment_id = await self.opened(request, engine, signers)
             elif self.public is not None and (token := keys.public_token(request)) is not None:
-                environment_id, scopes = environment_and_scopes(token, signers)
+                now = await engine.store.read(lambda tx: tx.now)
+                environment_id, scopes = environment_and_scopes(token, signers, now)
             else:
                 environment_id = keys.environment(request)
             call = Call(request, engine, environment_id, signers[environment_id], body_seconds)

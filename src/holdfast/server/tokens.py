@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -16,6 +15,7 @@ from holdfast.server.auth import PREFIXES
 ISSUER = "https://id.trigger.dev"
 AUDIENCE = "https://api.trigger.dev"
 LIFETIME_SECONDS = 86_400
+MAX_LIFETIME_SECONDS = 30 * 86_400
 ALGORITHM = "HS256"  # the only one; what a token's header asks for is not looked at
 PATH = "/api/v1/waitpoints/tokens"
 MAX_TOKEN = 8_192  # characters
@@ -69,7 +69,7 @@ class Signer:
     def _hash(self, token_id: str, key: str) -> str:
         return hmac.new(key.encode(), token_id.encode(), hashlib.sha256).hexdigest()
 
-    def scopes(self, token: str) -> list[str]:
+    def scopes(self, token: str, now_ms: int) -> list[str]:
         """The scopes of a public token. Raises NotAuthorised for one that is expired, foreign or forged."""
         import jwt
 
@@ -79,15 +79,17 @@ class Signer:
                 claims = json.loads(_signatures().decode(token, key, [ALGORITHM]))
             except (jwt.PyJWTError, ValueError, RecursionError):
                 continue
-            if self._are_valid(claims):
+            if self._are_valid(claims, now_ms / 1_000):
                 return [scope for scope in claims["scopes"] if isinstance(scope, str)]
         raise NotAuthorised("Public Access Token is invalid")
 
-    def _are_valid(self, claims: Any) -> bool:
+    def _are_valid(self, claims: Any, now: float) -> bool:
         if not isinstance(claims, dict) or claims.get("pub") is not True:
             return False
         expires = claims.get("exp")
-        if isinstance(expires, bool) or not isinstance(expires, int | float) or expires <= time.time():
+        if isinstance(expires, bool) or not isinstance(expires, int | float):
+            return False
+        if not now < expires <= now + MAX_LIFETIME_SECONDS:
             return False
         given = (claims.get("iss"), claims.get("aud"), claims.get("sub"))
         return given == (ISSUER, AUDIENCE, self._environment_id) and isinstance(claims.get("scopes"), list)
@@ -109,13 +111,13 @@ def _signatures() -> Any:
     return signatures
 
 
-def environment_and_scopes(token: str, signers: Mapping[str, Signer]) -> tuple[str, list[str]]:
+def environment_and_scopes(token: str, signers: Mapping[str, Signer], now_ms: int) -> tuple[str, list[str]]:
     """The environment whose key signed a public token, and what it may. Raises NotAuthorised."""
     if len(token) > MAX_TOKEN:
         raise NotAuthorised("Public Access Token is invalid")
     for environment_id, signer in signers.items():
         try:
-            return environment_id, signer.scopes(token)
+            return environment_id, signer.scopes(token, now_ms)
         except NotAuthorised:
             continue
     raise NotAuthorised("Public Access Token is invalid")

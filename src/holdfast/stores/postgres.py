@@ -1,7 +1,8 @@
 """PostgreSQL: for any number of servers. A few writer threads with group commit, readers beside them.
 
 Each transaction holds one use case. Transactions run at READ COMMITTED and lock what they decide on, in this order:
-idempotency keys, versions, workers, environments, then runs by id. Time is the database's own, so that servers agree.
+idempotency keys, versions, workers, environments, tokens, then runs, the newest first, so that children come before
+their parents. Time is the database's own, so that servers agree.
 """
 
 from __future__ import annotations

@@ -152,7 +152,8 @@ update waitpoints set status = 'COMPLETED', output = :output, completed_at = :no
  where id = :id and status = 'WAITING' returning id
 
 -- name: stuck_runs
--- The audit of invariant I11: unfinished runs without exactly one reason to move. Returns none in a sound store.
+-- The audit of invariant I11: unfinished runs without exactly one reason to move, and runs with waits that are not
+-- suspended. Returns none in a sound store.
 select runs.id, runs.status
   from runs left join workers on workers.id = runs.worker_id
  where runs.finished_at is null
@@ -167,4 +168,8 @@ select runs.id, runs.status
      or (runs.status = 'WAITING_TO_RESUME' and runs.worker_id is null and runs.suspended = 1
          and exists (select 1 from waits where waits.run_id = runs.id))
      or (runs.status = 'CANCELLED' and runs.due_at is not null))
- order by runs.id limit 100
+ union
+select runs.id, runs.status
+  from waits join runs on runs.id = waits.run_id
+ where runs.status <> 'WAITING_TO_RESUME'
+ order by 1 limit 100
