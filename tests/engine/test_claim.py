@@ -139,6 +139,20 @@ def test_a_run_that_is_locked_to_a_version_waits_for_a_worker_of_it(world: World
     assert (run.id, run.version) == (locked, old.version)
 
 
+def test_a_child_goes_to_another_version_when_nobody_has_its_task_in_its_own(world: World) -> None:
+    old = world.register("parent", "child", fingerprint="old")
+    world.trigger("parent")
+    [parent] = world.claim(old.worker_id)
+    world.register("parent", fingerprint="old")  # has the version, but not the task
+    new = world.register("child", fingerprint="new")
+    child = world.trigger("child", parent_id=parent.id, version_lock=old.version)
+    alone = world.trigger("child", version_lock=old.version)
+    assert world.claim(new.worker_id) == []
+    world.leave(old.worker_id)
+    assert [run.id for run in world.claim(new.worker_id)] == [child]
+    assert world.run(alone).status == "QUEUED"
+
+
 def test_many_lanes_each_get_their_turn(world: World) -> None:
     worker = world.worker(task("a", queue="q"))
     items = [NewRun(environment_id="dev", task="a", concurrency_key=f"k{number:03}") for number in range(450)]

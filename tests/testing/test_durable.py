@@ -768,6 +768,28 @@ def test_code_that_changed_under_a_waiting_run_stops_and_goes_on_when_it_is_mend
     assert holdfast.calls(charge) == 1
 
 
+def test_children_that_are_awaited_are_of_the_version_of_their_parent_while_a_worker_has_it(
+    holdfast: InMemory,
+) -> None:
+    @task
+    def child(name: str) -> str:
+        return name
+
+    @task
+    async def parent() -> list[str]:
+        later = child.options(delay="2s")
+        await later.atrigger("free")
+        return [await later.arun("one"), *await arun_all([later.bind("two")])]
+
+    run = holdfast.start(parent)
+    locks = "select * from runs where task = 'child' order by id"
+    reading = holdfast._engine.store.read(lambda tx: [run.version_lock for run in tx.select_runs(locks, {})])
+    assert holdfast._call(reading) == [None, holdfast.worker._version]
+    holdfast.deploy()
+    holdfast.clock.advance("1m")
+    assert run.result() == ["one", "two"]
+
+
 def test_code_that_is_not_the_same_each_time_is_not_crash_safe(holdfast: InMemory) -> None:
     numbers = iter(range(1_000))
 

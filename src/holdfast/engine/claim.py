@@ -156,7 +156,7 @@ def give_back_unknown(tx: Tx, items: list[tuple[str, Sequence[str]]]) -> list[No
         after = [after_release(run, tx.now, started=False)[0] for run in before.values()]
         tx.save_runs(before, after)
         for run in after:
-            wake_before_others(tx, run)
+            wake_before_others(tx, run.environment_id)
     return [None] * len(items)
 
 
@@ -203,15 +203,21 @@ def leave(tx: Tx, items: list[tuple[str, str]]) -> list[HoldfastError | None]:
         if row is None or row["environment_id"] != environment_id:
             answers[index] = WorkerNotFound(worker_id)
             continue
-        _give_back(tx, worker_id, lost=False)
-        tx.do("remove_worker", id=worker_id)
+        _remove(tx, worker_id, environment_id, lost=False)
     return answers
 
 
 def lose_worker(tx: Tx, worker_id: str) -> None:
     """A worker that is dead or silent: its runs return as `after_lost_worker` decides."""
-    _give_back(tx, worker_id, lost=True)
+    row = tx.one("worker", id=worker_id)
+    if row is not None:
+        _remove(tx, worker_id, row["environment_id"], lost=True)
+
+
+def _remove(tx: Tx, worker_id: str, environment_id: str, lost: bool) -> None:
+    _give_back(tx, worker_id, lost)
     tx.do("remove_worker", id=worker_id)
+    wake_before_others(tx, environment_id)  # children of a version that is gone now may go to others
 
 
 def _give_back(tx: Tx, worker_id: str, lost: bool) -> None:
@@ -238,7 +244,7 @@ def _give_back_some(tx: Tx, worker_id: str, lost: bool) -> int:
     saved = tx.save_runs({run.id: run for run in held}, after)
     for run in after:
         if run.status is RunStatus.QUEUED:
-            wake_before_others(tx, run)
+            wake_before_others(tx, run.environment_id)
         else:
             tx.wake(f"run:{run.id}")
     settle_runs(tx, after)

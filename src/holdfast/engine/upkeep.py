@@ -141,6 +141,6 @@ def _next_due(tx: Tx, lose_workers: bool) -> int | None:
 
 def _wake(tx: Tx, run: Run) -> None:
     if run.status is S.QUEUED:
-        wake_before_others(tx, run)
+        wake_before_others(tx, run.environment_id)
     elif run.is_final:
         tx.wake(f"run:{run.id}")

@@ -199,7 +199,7 @@ def _resume(
     tx.do("delete_waits", runs=batch(sorted(run.id for run in after)))
     tx.save_runs(runs, after)
     for run in after:
-        wake_before_others(tx, run)
+        wake_before_others(tx, run.environment_id)
 
 
 def _suspended(runs: Iterable[Run]) -> dict[str, Run]:

@@ -7,10 +7,10 @@ from holdfast.model.status import FINAL, RunStatus
 from holdfast.stores.base import Tx
 
 
-def wake_before_others(tx: Tx, run: Run) -> None:
+def wake_before_others(tx: Tx, environment_id: str) -> None:
     """A run is ready at a place before others: claims have to look from the start of its line."""
-    tx.wake(f"front:{run.environment_id}")
-    tx.wake(f"ready:{run.environment_id}")
+    tx.wake(f"front:{environment_id}")
+    tx.wake(f"ready:{environment_id}")
 
 
 def wake_after_attempt(tx: Tx, run: Run) -> None:
@@ -19,7 +19,7 @@ def wake_after_attempt(tx: Tx, run: Run) -> None:
         tx.wake(f"run:{run.id}")
         tx.wake(f"room:{run.environment_id}")
     elif run.status is RunStatus.QUEUED:
-        wake_before_others(tx, run)
+        wake_before_others(tx, run.environment_id)
     elif run.worker_id is None:
         tx.wake(f"room:{run.environment_id}")
     if run.due_at is not None or run.status is RunStatus.WAITING_FOR_DEPLOY:

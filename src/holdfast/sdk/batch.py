@@ -14,9 +14,11 @@ from holdfast.sdk.context import (
     CurrentRun,
     Durable,
     current_durable,
+    current_run,
     current_run_or_none,
     refuse_in_step,
 )
+from holdfast.sdk.options import on_same_version
 from holdfast.sdk.policy import Flow, Request, asked, error_from
 from holdfast.sdk.run import Run
 from holdfast.sdk.task import Bound
@@ -117,9 +119,12 @@ async def _all_durably(durable: Durable, items: Sequence[Bound[Any]], return_exc
             raise error
         results[place] = error
 
-    for start, texts in _chunks(items, current_run_or_none()):
+    run_here = current_run()
+    for start, texts in _chunks(items, run_here):
         tasks = ", ".join(dict.fromkeys(item.task.id for item in items[start : start + len(texts)]))
-        entry, answers = await durable.trigger(tasks[:200], digest(texts, {}), [json.loads(t) for t in texts])
+        children = [json.loads(text) for text in texts]
+        on_same_version(children, run_here)
+        entry, answers = await durable.trigger(tasks[:200], digest(texts, {}), children)
         for place, one in enumerate(answers, start):
             if "error" in one:
                 failed(place, error_from(one), entry)

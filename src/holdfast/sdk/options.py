@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -121,6 +121,16 @@ def duration_on_wire(value: Duration, param: str) -> str:
     if isinstance(value, str):
         return value
     return duration_text(math.ceil(max(0, ms) / 1_000) * 1_000)
+
+
+def on_same_version(items: Iterable[dict[str, Any]], run: CurrentRun) -> None:
+    """Lock items to the version of the run that waits for them, unless they name one.
+
+    This is rule R10 of the reference engine. A child goes elsewhere when no worker has its task in that version.
+    """
+    if run.version:
+        for item in items:
+            item["options"].setdefault("lockToVersion", run.version)
 
 
 def whole_seconds(value: Duration, param: str) -> int:

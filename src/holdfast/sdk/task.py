@@ -43,6 +43,7 @@ from holdfast.sdk.context import (
     CurrentRun,
     Durable,
     current_durable,
+    current_run,
     current_run_or_none,
     refuse_in_step,
 )
@@ -116,29 +117,22 @@ class Task(Generic[P, R]):
     def trigger(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Queue a run with these arguments. Raises TypeError or PayloadInvalid for arguments that do not fit."""
         refuse_in_loop("trigger", "atrigger")
-        if (durable := current_durable()) is not None:
-            item = self._item(args, kwargs)
-            return self._triggered(durable, durable.blocking(lambda: self._durably(durable, item)))
-        connection = default_client().connection
-        return self._run(connection.run(self._triggering(args, kwargs)))
+        return self._trigger(args, kwargs)
 
     async def atrigger(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """As `trigger`, inside an event loop."""
-        if (durable := current_durable()) is not None:
-            return self._triggered(durable, await self._durably(durable, self._item(args, kwargs)))
-        connection = default_client().connection
-        return self._run(await connection.arun(self._triggering(args, kwargs)))
+        return await self._atrigger(args, kwargs)
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Queue a run, wait for its end, and give what it returned. Raises as `Run.result`."""
         refuse_in_loop("run", "arun")
         refuse_in_step(f"{self.id}.run()")
-        return self.trigger(*args, **kwargs).result()
+        return self._trigger(args, kwargs, is_awaited=True).result()
 
     async def arun(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `run`, inside an event loop."""
         refuse_in_step(f"{self.id}.arun()")
-        return await (await self.atrigger(*args, **kwargs)).aresult()
+        return await (await self._atrigger(args, kwargs, is_awaited=True)).aresult()
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The task with its arguments, for `run_all`. They are written as JSON now."""
@@ -188,8 +182,28 @@ class Task(Generic[P, R]):
         payload = self.shape.encode_arguments(args, kwargs)
         return item_of(self.id, payload, trigger_options.on_wire(self._options, current_run_or_none()))
 
-    async def _durably(self, durable: Durable, item: dict[str, Any]) -> tuple[Entry, dict[str, Any]]:
-        entry, answers = await durable.trigger(self.id, digest([item], {}), [item])
+    def _trigger(self, args: Any, kwargs: Mapping[str, Any], *, is_awaited: bool = False) -> Run[R]:
+        if (durable := current_durable()) is not None:
+            item = self._item(args, kwargs)
+            made = durable.blocking(lambda: self._durably(durable, item, is_awaited))
+            return self._triggered(durable, made)
+        connection = default_client().connection
+        return self._run(connection.run(self._triggering(args, kwargs)))
+
+    async def _atrigger(self, args: Any, kwargs: Mapping[str, Any], *, is_awaited: bool = False) -> Run[R]:
+        if (durable := current_durable()) is not None:
+            item = self._item(args, kwargs)
+            return self._triggered(durable, await self._durably(durable, item, is_awaited))
+        connection = default_client().connection
+        return self._run(await connection.arun(self._triggering(args, kwargs)))
+
+    async def _durably(
+        self, durable: Durable, item: dict[str, Any], is_awaited: bool
+    ) -> tuple[Entry, dict[str, Any]]:
+        same = digest([item], {})  # of what the code asks for, so before the version is added
+        if is_awaited:
+            trigger_options.on_same_version([item], current_run())
+        entry, answers = await durable.trigger(self.id, same, [item])
         return entry, answers[0]
 
     def _triggered(self, durable: Durable, made: tuple[Entry, dict[str, Any]]) -> Run[R]:

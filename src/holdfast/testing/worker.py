@@ -78,7 +78,7 @@ class Worker:
     # ---- the life of a worker
 
     async def register(self, replaces: str | None = None, anew: bool = False) -> None:
-        """Tell the server of the tasks there are; `anew` makes it another version of the code."""
+        """Tell the server of the tasks there are; `anew` makes it another version of the code. Nothing runs now."""
         tasks = registry.tasks()
         known = tuple(sorted(tasks))
         if known == self._known and replaces is None and not anew:
@@ -94,6 +94,8 @@ class Worker:
         if replaces is not None:
             body["replaces"] = replaces
         answer = await self._post("/api/v1/workers", body)
+        if self._id is not None and replaces is None:
+            await self._engine.leave(self._id, "dev")
         self._id, self._version, self._known = answer["workerId"], answer["version"], known
 
     async def settle(self) -> None:

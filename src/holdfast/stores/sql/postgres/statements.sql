@@ -109,19 +109,24 @@ select task, queue, concurrency_key from lane where number > 0
 
 -- name: ready_runs
 -- The first :limit runs of each lane. :lanes are [task, queue, concurrency key, score to begin at]; runs that are
--- locked to another version than :version are passed over.
+-- locked to another version than :version are passed over, but a child
+-- goes anywhere when no worker has its task in that version.
 select ready.id, ready.task, ready.score, ready.queue, ready.concurrency_key
   from jsonb_array_elements(:lanes::jsonb) as lane cross join lateral (
     select runs.id, runs.task, runs.score, runs.queue, runs.concurrency_key from runs
      where runs.status = 'QUEUED' and runs.environment_id = :environment_id
        and runs.task = lane.value ->> 0 and runs.queue = lane.value ->> 1
        and runs.concurrency_key = lane.value ->> 2 and runs.score >= (lane.value ->> 3)::bigint
-       and (runs.version_lock is null or runs.version_lock = :version)
+       and (runs.version_lock is null or runs.version_lock = :version
+            or (runs.parent_id is not null and not exists (
+                select 1 from workers
+                 where workers.environment_id = runs.environment_id and workers.version = runs.version_lock
+                   and jsonb_exists(workers.tasks::jsonb, runs.task))))
      order by runs.score, runs.id limit :limit) as ready
 
 -- name: start_runs
--- Begins an attempt of each run, or goes on with that of a suspended one. :starts are run ids. :policies are [task, max_attempts, max_duration] for runs that
--- were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
+-- Begins an attempt of each run, or goes on with that of a suspended one. :starts are run ids. :policies are
+-- [task, max_attempts, max_duration] for runs that were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
 -- still queued; none when the worker is gone by now. A claim that waited for a lock may have begun before its runs were
 -- created: none starts before that.
 with c as materialized (select value as id from jsonb_array_elements_text(:starts::jsonb) order by value desc),

@@ -104,19 +104,24 @@ select task, queue, concurrency_key from lane limit -1 offset 1
 
 -- name: ready_runs
 -- The first :limit runs of each lane. :lanes are [task, queue, concurrency key, score to begin at]; runs that are
--- locked to another version than :version are passed over.
+-- locked to another version than :version are passed over, but a child
+-- goes anywhere when no worker has its task in that version.
 select runs.id, runs.task, runs.score, runs.queue, runs.concurrency_key
   from json_each(:lanes) as lane join runs on runs.rowid in (
     select ready.rowid from runs as ready
      where ready.status = 'QUEUED' and ready.environment_id = :environment_id
        and ready.task = lane.value ->> 0 and ready.queue = lane.value ->> 1
        and ready.concurrency_key = lane.value ->> 2 and ready.score >= lane.value ->> 3
-       and (ready.version_lock is null or ready.version_lock = :version)
+       and (ready.version_lock is null or ready.version_lock = :version
+            or (ready.parent_id is not null and not exists (
+                select 1 from workers
+                 where workers.environment_id = ready.environment_id and workers.version = ready.version_lock
+                   and exists (select 1 from json_each(workers.tasks) where value = ready.task))))
      order by ready.score, ready.id limit :limit)
 
 -- name: start_runs
--- Begins an attempt of each run, or goes on with that of a suspended one. :starts are run ids. :policies are [task, max_attempts, max_duration] for runs that
--- were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
+-- Begins an attempt of each run, or goes on with that of a suspended one. :starts are run ids. :policies are
+-- [task, max_attempts, max_duration] for runs that were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
 -- still queued.
 with c as materialized (select value as id from json_each(:starts)),
      p as materialized (select value ->> 0 as task, value ->> 1 as attempts, value ->> 2 as duration
