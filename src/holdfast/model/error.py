@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.errors import HoldfastError
+from holdfast.model.limits import MAX_LOG_MESSAGE
 from holdfast.model.status import RunStatus
 
 RunError = dict[str, Any]
@@ -124,3 +125,15 @@ def _facts(value: Any) -> Any:
         return None
     facts = {str(key)[:100]: _fitting(fact, MAX_NAME) for key, fact in list(value.items())[:MAX_FACTS]}
     return {key: fact for key, fact in facts.items() if not isinstance(fact, dict | list)}
+
+
+def clean(text: str, limit: int = MAX_LOG_MESSAGE) -> str:
+    """`text` as it can be stored: without NUL and lone surrogates, at most `limit` characters."""
+    text = text[:limit]
+    if "\x00" in text:
+        text = text.replace("\x00", "")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "replace").decode()
+    return text

@@ -111,6 +111,8 @@ class Journal:
             if entry.kind == FORGET or (entry.seq in forgotten and not entry.again):
                 continue
             if entry.seq in loose:
+                if entry.ok is None:
+                    continue  # who cancelled it may not do so again
                 entry.loose = True
                 self._loose[entry.scope, entry.kind, entry.name].append(entry)
             else:

@@ -194,6 +194,10 @@ def current_durable() -> Durable | None:
     return None if run is None or _step.get() is not None else run.durable
 
 
+def is_in_step() -> bool:
+    return _step.get() is not None
+
+
 def refuse_in_step(what: str) -> None:
     """Raises WaitInStep inside of a step."""
     step = _step.get()

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from holdfast.errors import RetryAfter, StepTimedOut
 from holdfast.model.duration import duration_ms
+from holdfast.model.error import clean
 from holdfast.model.journal import STEP, Entry
 from holdfast.model.retry import RetryPolicy, retry_delay_ms
 from holdfast.sdk.context import Durable, current_durable, in_step
@@ -104,8 +105,10 @@ class _Step:
             raise TypeError(f"{fn!r} is a generator; a step returns one value")
         self.fn = fn
         self.name = name or getattr(fn, "__name__", "") or type(fn).__name__
-        if not 1 <= len(self.name) <= MAX_NAME or "\x00" in self.name:
-            raise ValueError(f"the step name {self.name[:40]!r} must have 1 to {MAX_NAME} characters")
+        if not 1 <= len(self.name) <= MAX_NAME or clean(self.name) != self.name:
+            raise ValueError(
+                f"the step name {self.name[:40]!r} must have 1 to {MAX_NAME} characters, without NUL and surrogates"
+            )
         self.retry = Retry(retry) if isinstance(retry, int) else retry or NO_RETRY
         self.policy: RetryPolicy = self.retry.policy
         self.timeout = None if timeout is None else duration_ms(timeout, "timeout") / 1_000
@@ -136,7 +139,7 @@ class _Step:
     # ---- async
 
     async def _async_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        from asyncio import CancelledError
+        from asyncio import CancelledError, current_task
 
         durable = current_durable()
         if durable is None:
@@ -148,10 +151,14 @@ class _Step:
         try:
             with durable.working(self.name), in_step(self.name):
                 text = self.result.encode(await self._tried(durable, args, kwargs))
-        except CancelledError:
-            durable.cancelled(STEP, self.name, mark)
-            raise
-        except Exception as error:
+        except (GeneratorExit, SystemExit, KeyboardInterrupt):
+            raise  # the end of the coroutine, or of the process
+        except BaseException as error:
+            task = current_task()
+            if isinstance(error, CancelledError) and (task is None or task.cancelling()):
+                durable.cancelled(STEP, self.name, mark)
+                raise
+            # Also a cancellation that nobody asked for: then what the step awaited was cancelled.
             entry = await durable.record(STEP, self.name, mark, ok=False, value=_text(error_told(error)))
             durable.failed(error, entry)
             raise
@@ -197,7 +204,7 @@ class _Step:
         try:
             with durable.working(self.name), in_step(self.name):
                 text = self.result.encode(self._tried_here(durable, args, kwargs))
-        except Exception as error:
+        except BaseException as error:  # of an attempt that is being stopped nothing is recorded
             value = _text(error_told(error))
             entry = durable.blocking(lambda: durable.record(STEP, self.name, mark, ok=False, value=value))
             durable.failed(error, entry)

@@ -7,18 +7,20 @@ import hashlib
 import sys
 import traceback
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, get_type_hints
 
 from holdfast.errors import PayloadTooLarge, StepFailed
-from holdfast.model.error import MAX_MESSAGE, MAX_STACK
+from holdfast.model.error import MAX_MESSAGE, MAX_NAME, MAX_STACK, clean
 from holdfast.model.limits import MAX_STEP_RESULT
 from holdfast.sdk.payload import OutputInvalid, adapter_of, dumped, told
 
 STARS = "**********"  # what pydantic writes in the place of a secret
 MAX_LOOKED_AT = 1_000  # values within arguments
 MAX_STATE = 64 * 1024
+MAX_MEMBERS = 100  # of an exception group
 
 
 class Kept:
@@ -103,7 +105,7 @@ def digest(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """Equal for equal arguments, in every process; None for what is no value, such as a client or a set."""
     from pydantic_core import to_json
 
-    if _has_no_order([*args, *kwargs.values()]):
+    if _can_not_be_told([*args, *kwargs.values()]):
         return None
     try:
         raw = to_json([args, kwargs], inf_nan_mode="constants")
@@ -121,18 +123,24 @@ def error_told(error: BaseException) -> dict[str, Any]:
         message = f"(its text can not be had: {type(broken).__name__})"
     recorded: dict[str, Any] = {
         "type": "BUILT_IN_ERROR",
-        "name": kind.__name__,
-        "message": message[:MAX_MESSAGE],
-        "stackTrace": "".join(traceback.format_exception(error))[-MAX_STACK:],
-        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "name": clean(kind.__name__, MAX_NAME),
+        "message": clean(message, MAX_MESSAGE),
+        "stackTrace": clean("".join(traceback.format_exception(error))[-MAX_STACK:], MAX_STACK),
+        "class": clean(f"{kind.__module__}:{kind.__qualname__}", MAX_MESSAGE),
     }
-    for name, value in (("args", list(error.args)), ("state", vars(error))):
+    if isinstance(error, BaseExceptionGroup):
+        recorded["text"] = clean(error.message, MAX_MESSAGE)
+        recorded["exceptions"] = [error_told(one) for one in error.exceptions[:MAX_MEMBERS]]
+    args = list(error.args)
+    if isinstance(error, OSError) and error.filename is not None and len(args) == 2:
+        args.append(error.filename)  # which it keeps apart
+    for name, value in (("args", args), ("state", vars(error))):
         if (plain := _plain(value)) is not None:
             recorded[name] = plain
     return recorded
 
 
-def error_again(step: str, recorded: Mapping[str, Any]) -> Exception:
+def error_again(step: str, recorded: Mapping[str, Any]) -> BaseException:
     """The exception that was recorded; of a class that this process does not know a StepFailed.
 
     Nothing is imported and no code of the class runs: it must be there, and be an exception.
@@ -141,13 +149,30 @@ def error_again(step: str, recorded: Mapping[str, Any]) -> Exception:
     found: Any = sys.modules.get(module)
     for name in path.split("."):
         found = getattr(found, name, None)
-    if not (isinstance(found, type) and issubclass(found, Exception)):
+    if not (isinstance(found, type) and issubclass(found, BaseException)):
         return StepFailed(step, dict(recorded))
-    error = found.__new__(found)
-    error.args = tuple(recorded.get("args", [recorded.get("message", "")]))
+    error = _made_again(step, found, recorded)
     state = recorded.get("state")
     if isinstance(state, dict):
         error.__dict__.update(state)
+    return error
+
+
+def _made_again(step: str, kind: type[BaseException], recorded: Mapping[str, Any]) -> BaseException:
+    """By Python's own class that `kind` inherits from, which knows its attributes, such as `errno`."""
+    args = tuple(recorded.get("args", [recorded.get("message", "")]))
+    if issubclass(kind, BaseExceptionGroup):
+        members = [error_again(step, one) for one in recorded.get("exceptions", ())]
+        args = (recorded.get("text", ""), members)
+    base: Any = next(one for one in kind.__mro__ if one.__module__ == "builtins")
+    try:
+        error: BaseException = base.__new__(kind, *args)
+        base.__init__(error, *args)
+    except Exception:  # arguments that are no JSON came back as something else
+        if issubclass(kind, BaseExceptionGroup):
+            return StepFailed(step, dict(recorded))
+        error = base.__new__(kind)
+        error.args = args
     return error
 
 
@@ -171,18 +196,22 @@ def _revealed(value: Any) -> Any:
     return value if reveal is None else reveal()
 
 
-def _has_no_order(values: list[Any]) -> bool:
-    """Whether a set is in it, whose order differs from process to process, or more than is worth looking at."""
+def _can_not_be_told(values: list[Any]) -> bool:
+    """Whether a set is in it, whose order differs from process to process, an iterator, which looking at it
+    would use up, or more than is worth looking at.
+    """
     looked_at = 0
     while values:
         value = values.pop()
         looked_at += 1
-        if isinstance(value, set | frozenset) or looked_at > MAX_LOOKED_AT:
+        if isinstance(value, set | frozenset | Iterator) or looked_at > MAX_LOOKED_AT:
             return True
         if isinstance(value, dict):
             values += value.values()
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple | deque):
             values += value
-        elif dataclasses.is_dataclass(value) or hasattr(type(value), "__pydantic_core_schema__"):
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            values += [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+        elif hasattr(type(value), "__pydantic_core_schema__"):
             values += getattr(value, "__dict__", {}).values()
     return False

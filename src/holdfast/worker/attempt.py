@@ -41,13 +41,20 @@ from holdfast.errors import (
     WaitpointNotFound,
 )
 from holdfast.model.duration import duration_ms
-from holdfast.model.error import MAX_MESSAGE, MAX_NAME, MAX_STACK, RunError, internal_error, may_be_retried
+from holdfast.model.error import (
+    MAX_MESSAGE,
+    MAX_NAME,
+    MAX_STACK,
+    RunError,
+    clean,
+    internal_error,
+    may_be_retried,
+)
 from holdfast.model.limits import MAX_OUTPUT
 from holdfast.model.retry import retry_delay_ms
 from holdfast.sdk.context import CurrentRun, entered, in_step
 from holdfast.sdk.hooks import Hooks, global_hooks
 from holdfast.sdk.task import Task
-from holdfast.worker.capture import clean
 from holdfast.worker.durable import Durable
 from holdfast.worker.parking import is_suspended
 from holdfast.worker.scope import Branches
@@ -154,7 +161,8 @@ class _Attempt:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
                 raise
-            return await self._failed(error)  # user code awaited something that was cancelled
+            # User code awaited something that was cancelled.
+            return self._held_up(error) or await self._failed(error)
         except BaseException as error:
             return self._held_up(error) or await self._failed(error)
         if (held_up := self._held_up(None)) is not None:
@@ -179,11 +187,13 @@ class _Attempt:
         if durable is None:
             return None
         if durable.suspending:
-            if is_suspended(error):
+            if error is not None:
+                if not is_suspended(error):
+                    log.warning("clean-up raised while the run was suspended, which goes on", exc_info=error)
                 return Outcome(suspended=True)
             swallowed = SuspensionSwallowed(
-                f"{self.task.id} caught Suspended, which unwinds a run that waits, and went on"
-                f"{'' if error is None else f' ({type(error).__name__})'}: let it pass (`except Exception` does)"
+                f"{self.task.id} caught Suspended, which unwinds a run that waits, and went on: let it pass "
+                "(`except Exception` does)"
             )
             return Outcome(error=as_data(swallowed))
         if error is None and durable.broken is None:
@@ -247,7 +257,8 @@ class _Attempt:
             delay = None
         for hook in (*self.task.hooks.catch_error, *global_hooks.catch_error):
             try:
-                verdict = await self._call(hook, self.run, error)
+                with in_step("catch_error (a hook)"):
+                    verdict = await self._call(hook, self.run, error)
                 if not verdict:
                     continue
                 delay = self._verdict_ms(verdict, error)

@@ -13,8 +13,6 @@ import time
 from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
 
-from holdfast.model.limits import MAX_LOG_MESSAGE
-
 OWN_CALLS = ("httpx2", "httpcore2")
 
 
@@ -41,18 +39,6 @@ def install(level: int = logging.INFO) -> None:
     root.addHandler(RunHandler())
     if root.level in (logging.NOTSET, logging.WARNING):
         root.setLevel(level)
-
-
-def clean(text: str, limit: int = MAX_LOG_MESSAGE) -> str:
-    """`text` as it can be stored: without NUL and lone surrogates, at most `limit` characters."""
-    text = text[:limit]
-    if "\x00" in text:
-        text = text.replace("\x00", "")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-8", "replace").decode()
-    return text
 
 
 class RunHandler(logging.Handler):

@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 from holdfast.errors import HoldfastError
 from holdfast.model import journal as kinds
 from holdfast.model.journal import Entry, Journal
+from holdfast.sdk.policy import error_from
 from holdfast.worker.blocking import Blocking, Interrupted
 from holdfast.worker.failures import Failures
 from holdfast.worker.link import Link
 from holdfast.worker.order import Order
-from holdfast.worker.parking import Parked, Parking, Suspended
+from holdfast.worker.parking import REFUSED, Parked, Parking, Suspended
 from holdfast.worker.recorder import Recorder
 from holdfast.worker.scope import Branches, Scope, current_scope
 
@@ -66,6 +67,8 @@ class Durable:
         self._order = Order(self.journal, loop, self._parking.background)
         self._began = time.monotonic()
         self._active_ms = int(run.get("activeMs", 0))
+        self._is_resumed = bool(run.get("resumed"))
+        self._is_beyond = False  # the code has asked for something that is not recorded
 
     # ---- for the attempt
 
@@ -73,6 +76,13 @@ class Durable:
     def broken(self) -> HoldfastError | None:
         """Why the attempt can not go on."""
         return self._recorder.broken
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the code is where it has been before: something recorded was not handed out yet, or a
+        resumed run has not come to what it waited for.
+        """
+        return self.journal.is_replaying or (self._is_resumed and not self._is_beyond)
 
     @property
     def suspending(self) -> bool:
@@ -99,6 +109,9 @@ class Durable:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=LEFT_SECONDS)
+        for task in self._parking.unwound:
+            if task.done() and not task.cancelled():
+                task.exception()  # seen: the loop need not tell of it
 
     def check_end(self) -> None:
         """The code has returned: it must have asked for all that it did before."""
@@ -134,11 +147,20 @@ class Durable:
             self._recorder.broken = error
             raise
         if entry is None:
+            self._is_beyond = True
+            if self._recorder.is_cancelled():
+                self.cancelled(kind, name, args)
+                raise asyncio.CancelledError
             return None
         if entry.ok is None:
+            self._failures.cancelled(entry)
             self.journal.hand_out(entry)
             await self._park(Parked())
         await self._in_turn(entry)
+        if entry.ok is False and kind in (kinds.DONE, kinds.FIRST):
+            refusal = error_from(_json(entry.value))
+            self._failures.add(refusal, entry)
+            raise refusal
         return entry
 
     async def record(
@@ -179,7 +201,7 @@ class Durable:
     def cancelled(self, kind: str, name: str, args: str | None = None) -> None:
         """The code itself cancelled a call, which a replay has to repeat; nothing when the run is stopped."""
         if not (self._recorder.over or self.suspending or self.broken):
-            self.note(kind, name, args, ok=None)
+            self._failures.cancelled(self.note(kind, name, args, ok=None))
 
     def failed(self, error: BaseException, about: Entry | str) -> None:
         """`error` is raised for the failure that an entry records: of a step or trigger, or the result of a run."""
@@ -331,6 +353,10 @@ class Durable:
             return await self._park(parked)
         except asyncio.CancelledError:
             self.cancelled(kind, name)
+            raise
+        except REFUSED as error:
+            told = {"error": str(error), "code": error.code}
+            self._failures.add(error, await self.record(kind, name, ok=False, value=_text(told)))
             raise
 
     async def _park(self, parked: Parked) -> dict[str, Any]:

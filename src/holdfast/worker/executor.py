@@ -133,13 +133,14 @@ class Executor:
             )
 
         # Changes of metadata are only passed over where it is known how far the code had come.
-        written = run["operations"] if run["entries"] else 0
+        went_on = run["entries"] or run["resumed"]
+        written = run["operations"] if went_on else 0
         session = AttemptSession(run["id"], run["lease"], self._touched, written, make_durable)
         running = Running(run, session, link, branches)
         self._running[run["id"]] = running
         current = CurrentRun(run, version, session)  # type: ignore[arg-type]  # a ClaimedRun as it was parsed
         running.task = self._loop.create_task(self._attempt(running, task, current))
-        if run["entries"]:
+        if went_on:
             assert session.durable is not None  # what is recorded must be asked for again, if only at the end
 
     async def _attempt(self, running: Running, task: Task[Any, Any], current: CurrentRun) -> None:

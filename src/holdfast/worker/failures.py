@@ -13,19 +13,26 @@ class Failures:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._raised: dict[int, tuple[BaseException, Entry]] = {}  # by identity
+        self._cancelled: list[Entry] = []
 
     def add(self, error: BaseException, entry: Entry) -> None:
         """`error` is raised for the failure that `entry` records."""
         self._raised[id(error)] = (error, entry)
 
+    def cancelled(self, entry: Entry) -> None:
+        """The code cancelled what `entry` is about."""
+        self._cancelled.append(entry)
+
     def to_forget(self, error: BaseException) -> list[int]:
         """The failures that ended the attempt with `error`, by seq: the next attempt tries them anew.
 
-        Those it was raised for, and those that ended other branches, after which nothing was recorded.
+        Those it was raised for, and those that ended other branches, after which nothing was recorded. So
+        is what was cancelled then: the next attempt, in which nothing fails, may not cancel it.
         """
         gone = {self._raised[id(one)][1].seq for one in _causes(error, set()) if id(one) in self._raised}
-        others = [entry for _, entry in self._raised.values() if entry.scope and not self._went_on(entry)]
-        return sorted(gone.union(entry.seq for entry in others))
+        others = [entry for _, entry in self._raised.values() if entry.scope]
+        ended = [entry for entry in (*others, *self._cancelled) if not self._went_on(entry)]
+        return sorted(gone.union(entry.seq for entry in ended))
 
     def _went_on(self, failed: Entry) -> bool:
         """Whether its branch, or one that this one is part of, has recorded something since."""

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic_core import to_json
 
 from holdfast.errors import HoldfastError, TaskImportFailed
+from holdfast.model.error import clean
 from holdfast.sdk import registry
-from holdfast.worker.capture import clean
 from holdfast.worker.pipe import Message
 
 

@@ -12,9 +12,18 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 
-from holdfast.errors import ServerUnreachable, StoreUnavailable
+from holdfast.errors import (
+    HoldfastError,
+    InvalidRequest,
+    NotFound,
+    RunNotFound,
+    Unprocessable,
+    WaitpointNotFound,
+)
+from holdfast.model.limits import MAX_WAITS
 from holdfast.worker.link import Link
 from holdfast.worker.scope import Branches, Scope
 
@@ -23,6 +32,7 @@ T = TypeVar("T")
 TURNS = 8  # of the loop, until what one result sets in motion has come to its next stop
 LOOK_SECONDS = 0.25  # how often a run with parked and live branches is looked at
 ASKED_AT_ONCE = 1_000
+REFUSED = (InvalidRequest, NotFound, RunNotFound, Unprocessable, WaitpointNotFound)  # and will be again
 NEAR_MS = 50  # a due time that is nearer than this is not worth a suspension
 
 
@@ -70,6 +80,7 @@ class Parking:
     ) -> None:
         self.suspending = False
         self.waits: list[dict[str, Any]] = []  # of the suspension
+        self.unwound: list[asyncio.Task[Any]] = []  # the branches that it ends
         self.idle_seconds = 0.0
         self._link = link
         self._branches = branches
@@ -78,6 +89,7 @@ class Parking:
         self._is_busy = is_busy
         self._parked: dict[Parked, None] = {}
         self._changed = asyncio.Event()
+        self._moved = False  # a wait began or ended
         self._watcher: asyncio.Task[None] | None = None
 
     async def park(self, parked: Parked, scope: Scope) -> dict[str, Any]:
@@ -85,6 +97,7 @@ class Parking:
         parked.future = self._loop.create_future()
         scope.parked += 1
         self._parked[parked] = None
+        self._moved = True
         self._changed.set()
         if self._watcher is None or self._watcher.done():
             self._watcher = self.background(self._watch())
@@ -93,6 +106,7 @@ class Parking:
         finally:
             scope.parked -= 1
             self._parked.pop(parked, None)
+            self._moved = True
             self._changed.set()
 
     def close(self) -> None:
@@ -108,7 +122,9 @@ class Parking:
         while True:
             try:
                 return await self._link.results(runs, tokens, wait_ms)
-            except (ServerUnreachable, StoreUnavailable):
+            except REFUSED:
+                raise
+            except HoldfastError:
                 await asyncio.sleep(1.0)
 
     async def _watch(self) -> None:
@@ -122,7 +138,7 @@ class Parking:
                 self._changed.clear()
                 for _ in range(TURNS):
                     await asyncio.sleep(0)
-                self._ring()
+                self._ring(looked)
                 runs = {id for one in self._parked for id in one.runs}
                 tokens = {id for one in self._parked for id in one.tokens}
                 if polling is not None and not runs | tokens <= polled:
@@ -133,13 +149,17 @@ class Parking:
                     polling = self._poll(runs, tokens, self._warm_ms if polled <= looked else 0)
                 idle_since = self._idle(idle_since)
                 if idle_since is not None and runs | tokens <= looked and self._is_time(idle_since):
+                    idle_since = self._idle(idle_since, over=True)
                     await self._suspend()
                     return
                 await self._news(polling, idle_since)
                 if polling is not None and polling.done():
-                    found, polling = polling.result(), None
+                    asked, polling = polling, None
                     looked = polled
-                    self._deliver(found)
+                    if isinstance(asked.exception(), REFUSED):
+                        await self._blame()
+                    else:
+                        self._deliver(asked.result())
         finally:
             if polling is not None:
                 polling.cancel()
@@ -153,20 +173,24 @@ class Parking:
     def _idle(self, since: float | None, over: bool = False) -> float | None:
         """Since when the run is idle; its time limit stands still meanwhile."""
         now = time.monotonic()
-        if not over and self._parked and self._branches.all_wait():
+        moved, self._moved = self._moved, False
+        if not over and any(map(_ends_by_itself, self._parked)) and self._branches.all_wait():
             if since is None:
                 self._link.told("idle")
-            return since or now
+                return now
+            if not moved:
+                return since
+            self.idle_seconds += now - since
+            return now  # a wait that began just now is given its time, too
         if since is not None:
             self.idle_seconds += now - since
-            if not self.suspending:
-                self._link.told("active")
+            self._link.told("active")
         return None
 
     def _is_time(self, idle_since: float) -> bool:
         """Whether an idle run is to be suspended."""
-        if self._is_busy() or not any(one.runs or one.tokens or one.due_at for one in self._parked):
-            return False  # something is about to be handed out, or to be cancelled
+        if self._is_busy():
+            return False  # something is about to be handed out
         now = self._link.now_ms()
         if (time.monotonic() - idle_since) * 1_000 >= self._warm_ms:
             nearest = min((one.due_at for one in self._parked if one.due_at is not None), default=None)
@@ -190,11 +214,26 @@ class Parking:
         finally:
             changed.cancel()
 
-    def _ring(self) -> None:
+    def _ring(self, looked: Collection[str]) -> None:
+        """Whose time has come; of a limit, only when what it limits was looked at and had not ended."""
         now = self._link.now_ms()
         for one in list(self._parked):
-            if one.due_at is not None and one.due_at <= now and not one.future.done():
+            if one.due_at is None or one.due_at > now or one.future.done():
+                continue
+            if all(id in looked for id in (*one.runs, *one.tokens)):
                 one.future.set_result({})
+
+    async def _blame(self) -> None:
+        """A request for all was refused: whoever asks for what there is not is told."""
+        for one in list(self._parked):
+            if one.runs or one.tokens:
+                try:
+                    found = await self._poll(set(one.runs), set(one.tokens), 0)
+                except REFUSED as error:
+                    if not one.future.done():
+                        one.future.set_exception(error)
+                else:
+                    self._deliver(found)
 
     def _deliver(self, found: Mapping[str, Any]) -> None:
         for one in list(self._parked):
@@ -204,14 +243,17 @@ class Parking:
 
     async def _suspend(self) -> None:
         self.suspending = True
-        self.waits = [wait for group, one in enumerate(self._parked) for wait in one.on_wire(group)]
+        # Of more than can be told the first ones: when those have ended it waits for the others.
+        waits = (wait for group, one in enumerate(self._parked) for wait in one.on_wire(group))
+        self.waits = list(islice(waits, MAX_WAITS))
         branches = self._branches
         if branches.on_wait is not None and branches.context is not None:
             context = branches.context.copy()
             await asyncio.Task(_coroutine(branches.on_wait()), loop=self._loop, context=context)
-        for one in list(self._parked):
-            if not one.future.done():
-                one.future.set_exception(Suspended("the run is suspended until what it waits for has ended"))
+        self.unwound = list(branches.started)
+        for future in (*(one.future for one in self._parked), *branches.ended_by_suspension()):
+            if not future.done():
+                future.set_exception(Suspended("the run is suspended until what it waits for has ended"))
 
 
 def is_suspended(error: BaseException | None) -> bool:
@@ -219,6 +261,11 @@ def is_suspended(error: BaseException | None) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(is_suspended(one) for one in error.exceptions)
     return isinstance(error, Suspended)
+
+
+def _ends_by_itself(parked: Parked) -> bool:
+    """Whether it waits for anything but to be cancelled."""
+    return bool(parked.runs or parked.tokens or parked.due_at is not None)
 
 
 async def _wait_for(event: asyncio.Event) -> None:

@@ -45,6 +45,7 @@ class Recorder:
         self._before = before
         self._unsent: list[Unsent] = []
         self._flushing = False
+        self._late: dict[asyncio.Task[Any], int] = {}  # how often cancelled, each by the end of a commit
 
     async def record(self, entry: Entry, delay_ms: int | None = None) -> None:
         """A new entry, which is in the store when this returns."""
@@ -80,14 +81,39 @@ class Recorder:
         await self.committed(future)
 
     async def committed(self, future: asyncio.Future[None]) -> None:
-        """Until the store has it. The code can not cancel this: what is recorded has happened."""
+        """Until the store has it. A cancellation waits until then, because what is recorded has happened: it reaches
+        the code where it awaits or asks for something next.
+        """
+        was_cancelled = False
         while not future.done():
             try:
                 await asyncio.shield(future)
             except asyncio.CancelledError:
                 if self.over:
                     raise
+                was_cancelled = True
+        task = asyncio.current_task()
+        if was_cancelled and task is not None:
+            self._late[task] = task.cancelling()
+            self._loop.call_soon(self._cancel_again, task)
         future.result()
+
+    def is_cancelled(self) -> bool:
+        """Whether a cancellation of this task is late; the caller raises it."""
+        if not self._late:
+            return False
+        task = asyncio.current_task()
+        return task is not None and self._is_late(task)
+
+    def _cancel_again(self, task: asyncio.Task[Any]) -> None:
+        if self._is_late(task) and not task.done():
+            task.cancel()
+            task.uncancel()
+
+    def _is_late(self, task: asyncio.Task[Any]) -> bool:
+        """Unless who asked for it has taken it back: then the code has left its time limit behind."""
+        asked = self._late.pop(task, None)
+        return asked is not None and task.cancelling() >= asked
 
     def flush(self) -> None:
         """Send what waits."""

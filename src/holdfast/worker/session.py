@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from holdfast.model.error import clean
 from holdfast.model.limits import MAX_LOGS_PER_RUN, MAX_TAGS
 from holdfast.wire import codec
-from holdfast.worker.capture import clean, now_ms
+from holdfast.worker.capture import now_ms
 
 if TYPE_CHECKING:
     from holdfast.worker.durable import Durable
@@ -156,7 +157,7 @@ class AttemptSession:
         return self.reports()
 
     def _record(self, at_ms: int, level: str, logger: str, message: str) -> None:
-        if self.made is not None and self.made.journal.is_replaying:
+        if self.made is not None and self.made.is_replaying:
             return  # it was logged when it happened
         self._records_seen += 1
         if self._records_seen > MAX_LOGS_PER_RUN:
