@@ -10,6 +10,8 @@ from hypothesis import settings
 
 import databases
 from clock import Clock
+from holdfast.sdk import registry
+from holdfast.sdk.hooks import KINDS, global_hooks
 from holdfast.stores import Store, open_store
 
 # A busy machine is no failure, and nothing is written beside the tests.
@@ -37,6 +39,24 @@ def migrated_postgres_url(postgres_server: str) -> Iterator[str]:
     with databases.empty_schema(postgres_server) as url:
         open_store(url).close()
         yield url
+
+
+@pytest.fixture
+def nothing_registered() -> Iterator[None]:
+    """The test begins with no tasks, queues or global hooks; what others have imported is there again afterwards."""
+    tasks, queues = registry.tasks(), registry.queues()
+    hooks = {kind: list(getattr(global_hooks, kind)) for kind in KINDS}
+    registry.clear()
+    global_hooks.clear()
+    yield
+    registry.clear()
+    global_hooks.clear()
+    for task in tasks.values():
+        registry.add_task(task)
+    for queue in queues.values():
+        registry.add_queue(queue)
+    for kind, known in hooks.items():
+        getattr(global_hooks, kind).extend(known)
 
 
 @pytest.fixture

@@ -153,6 +153,24 @@ def test_a_child_goes_to_another_version_when_nobody_has_its_task_in_its_own(wor
     assert world.run(alone).status == "QUEUED"
 
 
+def test_a_claim_says_whether_limits_may_be_why_it_gives_nothing(world: World) -> None:
+    worker = world.worker("a", "b", queues=[QueueSpec("task/a", 1)])
+    world.worker("other")
+    assert not world.claimed(worker).limited, "nothing is queued"
+    world.trigger("other")
+    assert not world.claimed(worker).limited, "what is queued is for others"
+    world.trigger("a"), world.trigger("a")
+    [running] = world.claim(worker)
+    assert world.claimed(worker).limited, "the queue is full"
+    world.succeed(worker, running)
+    world.read(lambda tx: tx.do("set_environment", id="dev", concurrency_limit=1, paused=0))
+    assert world.claim(worker)
+    world.trigger("b")
+    assert world.claimed(worker).limited, "the environment is full"
+    world.read(lambda tx: tx.do("set_environment", id="dev", concurrency_limit=9, paused=1))
+    assert world.claimed(worker).limited, "the environment is paused"
+
+
 def test_many_lanes_each_get_their_turn(world: World) -> None:
     worker = world.worker(task("a", queue="q"))
     items = [NewRun(environment_id="dev", task="a", concurrency_key=f"k{number:03}") for number in range(450)]

@@ -48,6 +48,26 @@ def test_a_wake_before_the_wait_is_not_missed_and_counts_once() -> None:
     assert asyncio.run(play()) == [True, False]
 
 
+def test_a_wake_that_is_ignored_now_counts_when_it_is_not() -> None:
+    async def play() -> list[bool]:
+        hub = Hub()
+        with hub.listen(["a", "b"]) as one:
+            hub.wake({"a"})
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            told = [await woken(one)]  # what came before the wait is known not to be ignored
+            waiting = asyncio.create_task(one.wait(60.0, ignored="a"))
+            await asyncio.sleep(0)
+            hub.wake({"a"})
+            await asyncio.sleep(0.05)
+            told.append(waiting.done())
+            hub.wake({"b"})
+            await waiting
+            return [*told, await woken(one)]
+
+    assert asyncio.run(play()) == [True, False, False]
+
+
 def test_a_wake_after_the_loop_is_gone_does_nothing() -> None:
     hub = Hub()
     hub.wake({"a"})

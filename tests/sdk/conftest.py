@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.sdk import registry
 from holdfast.sdk.client import default_client
-from holdfast.sdk.hooks import global_hooks
 from sdk.world import KEY, Served
 
 
 @pytest.fixture(autouse=True)
-def nothing_registered() -> Iterator[None]:
-    """Each test begins and ends with no tasks, queues or global hooks."""
-    registry.clear()
-    global_hooks.clear()
-    yield
-    registry.clear()
-    global_hooks.clear()
+def own_registry(nothing_registered: None) -> None:
+    """Each test declares its own tasks."""
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.errors import InvalidRequest, PayloadTooLarge
+from holdfast.wire import codec
 from holdfast.wire.codec import decode, encode, encode_checked
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
@@ -103,3 +104,16 @@ def test_a_value_that_contains_itself_is_refused() -> None:
     value.append(value)
     with pytest.raises(InvalidRequest):
         encode(value)
+
+
+@given(
+    st.lists(st.sampled_from([*"0179eE+-. a", "1e9", "E+30", "0" * 309, "7" * 1_001]), max_size=12).map(
+        "".join
+    )
+)
+def test_what_the_expressions_find_has_its_sign(text: str) -> None:
+    raw = text.encode()
+    digits = raw.translate(codec.SAME_DIGITS)
+    if codec.HUGE_FLOAT.search(raw):
+        assert any(sign in digits for sign in codec.SIGNS_OF_HUGE)
+    assert (codec.LONG_NUMBER.search(raw) is not None) == (codec.SIGN_OF_LONG in digits)

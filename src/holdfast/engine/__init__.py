@@ -183,8 +183,9 @@ class Engine:
         number = self._claims[worker_id] = self._claims.get(worker_id, 0) + 1
         topics = [f"worker:{worker_id}"]
         self.hub.wake(set(topics))  # an earlier call, whose caller is gone, must not claim any more
+        room = f"room:{environment_id}"
         if slots:
-            topics += [f"ready:{environment_id}", f"room:{environment_id}"]
+            topics += [f"ready:{environment_id}", room]
         with self.hub.listen(topics) as listener:
             while True:
                 if self._claims.get(worker_id) != number or (gone is not None and gone.is_set()):
@@ -204,7 +205,7 @@ class Engine:
                 if claimed.runs or claimed.cancelled or left <= 0 or self._closing:
                     return claimed
                 if claimed.after is None or claimed.after == item.after:
-                    await listener.wait(left)
+                    await listener.wait(left, ignored="" if claimed.limited else room)
 
     async def worker_journal(
         self, environment_id: str, worker_id: str, run_id: str, lease: int, after: int

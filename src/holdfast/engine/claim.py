@@ -69,10 +69,11 @@ class Claim:
 class Claimed:
     """Runs whose attempt has begun or goes on, cancelled runs to be stopped as (id, lease), and where to look next.
 
+    fronts    for the next claim; None when not all lanes were seen
+    swept     whether all lanes were looked at from their beginning
+    limited   there are none, and limits may be why: it is worth another look when others end
     now       the store's time
     journals  of those that have one, in order, as far as they fit into an answer
-    fronts  for the next claim; None when not all lanes were seen
-    swept   whether all lanes were looked at from their beginning
     """
 
     runs: Sequence[Run]
@@ -80,6 +81,7 @@ class Claimed:
     after: Lane | None = None
     fronts: Mapping[Lane, int] | None = None
     swept: bool = False
+    limited: bool = False
     now: int = 0
     journals: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
@@ -278,7 +280,7 @@ def _look(tx: Tx, environment_id: str, items: Sequence[Claim]) -> tuple[Room, li
 def _start(tx: Tx, item: Claim, worker: Mapping[str, Any], room: Room, seen: list[Lane]) -> Claimed:
     slots = min(item.slots, room.environment_limit - room.held_total)
     if slots <= 0:
-        return Claimed((), (), item.after, item.fronts)
+        return Claimed((), (), item.after, item.fronts, limited=True)
     if item.fronts:
         found = _from(tx, item, worker, room, slots, item.fronts)
         if found.runs:
@@ -295,13 +297,14 @@ def _from(
 ) -> Claimed:
     """Begins runs of these lanes, each from its score on."""
     tasks = _tasks(worker["tasks"])
+    own_lanes = [(lane, score) for lane, score in fronts.items() if lane.task in tasks]
     wanted = [
         [lane.task, lane.queue, lane.concurrency_key, score]
-        for lane, score in fronts.items()
-        if lane.task in tasks and room.free(lane.queue, lane.concurrency_key)
+        for lane, score in own_lanes
+        if room.free(lane.queue, lane.concurrency_key)
     ]
     if not wanted:
-        return Claimed((), (), fronts=fronts)
+        return Claimed((), (), fronts=fronts, limited=bool(own_lanes))
     # With many lanes each gives a share, twice over for those that have less; the worker comes again for the rest.
     limit = min(slots, -(-2 * slots // len(wanted)))
     known = {lane[0] for lane in wanted}
@@ -315,7 +318,8 @@ def _from(
     candidates = [Candidate(row["score"], row["id"], row["queue"], row["concurrency_key"]) for row in rows]
     chosen = choose(candidates, room, slots)
     if not chosen:
-        return Claimed((), (), fronts=fronts)
+        limited = bool(candidates) or len(wanted) < len(own_lanes)
+        return Claimed((), (), fronts=fronts, limited=limited)
     moved, taken = dict(fronts), set(chosen)
     for row in rows:  # what is taken of a lane is the beginning of its line
         if row["id"] in taken:

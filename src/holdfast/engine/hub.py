@@ -11,23 +11,35 @@ POLL_SECONDS = 1.0
 
 
 class Listener:
-    """Set by any of its topics; `wait` also ends by itself after about a second."""
+    """Woken by any of its topics; `wait` also ends by itself after about a second."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._topics: set[str] = set()  # that were woken since the last wait
+        self._ignored = ""
 
-    def set(self) -> None:
-        self._event.set()
+    def wake(self, topic: str) -> None:
+        self._topics.add(topic)
+        if topic != self._ignored:
+            self._event.set()
 
-    async def wait(self, timeout_seconds: float = POLL_SECONDS) -> None:
-        """Until a topic was woken or the time is over; jittered, so that many do not poll at once."""
+    async def wait(self, timeout_seconds: float = POLL_SECONDS, ignored: str = "") -> None:
+        """Until a topic other than `ignored` was woken since the last wait, or the time is over.
+
+        The time is jittered, so that many do not poll at once.
+        """
+        self._ignored = ignored
+        if self._topics <= {ignored}:
+            self._event.clear()
         timeout = min(timeout_seconds, POLL_SECONDS * random.uniform(0.75, 1.0))
         try:
             async with asyncio.timeout(max(0.0, timeout)):
                 await self._event.wait()
         except TimeoutError:
-            return
+            pass
         self._event.clear()
+        self._topics.clear()
+        self._ignored = ""
 
 
 class Hub:
@@ -72,4 +84,4 @@ class Hub:
     def _fire(self, topics: list[str]) -> None:
         for topic in topics:
             for listener in tuple(self._listeners.get(topic, ())):
-                listener.set()
+                listener.wake(topic)

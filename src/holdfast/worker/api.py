@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from holdfast.errors import ServerUnreachable
+from holdfast.worker.http import calls_to
 
 Scope = MutableMapping[str, Any]
 AsgiApp = Callable[
@@ -33,26 +34,17 @@ class Api(Protocol):
 
 
 class HttpApi:
-    """Over HTTP/1.1, with a connection of their own for urgent calls.
+    """Over HTTP/1.1, with connections of their own for urgent calls.
 
     url   the server, such as http://localhost:3030
     key   a secret key, such as tr_dev_…
+
+    Proxies that the environment names (HTTPS_PROXY and so on) are used.
     """
 
     def __init__(self, url: str, key: str) -> None:
-        import httpx2
-
-        def client(connections: int) -> httpx2.AsyncClient:
-            return httpx2.AsyncClient(
-                base_url=url.rstrip("/"),
-                headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
-                limits=httpx2.Limits(
-                    max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60
-                ),
-            )
-
-        self._failures = (httpx2.HTTPError, OSError)
-        self._ordinary, self._urgent = client(8), client(2)
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        self._ordinary, self._urgent = calls_to(url, headers, 8), calls_to(url, headers, 2)
 
     async def post(
         self, path: str, body: bytes, timeout: float, *, urgent: bool = False
@@ -63,22 +55,20 @@ class HttpApi:
         return await self._send("DELETE", path, b"", timeout, False)
 
     async def close(self) -> None:
-        await self._ordinary.aclose()
-        await self._urgent.aclose()
+        await self._ordinary.close()
+        await self._urgent.close()
 
     async def _send(
         self, method: str, path: str, body: bytes, timeout: float, urgent: bool
     ) -> tuple[int, bytes]:
-        client = self._urgent if urgent else self._ordinary
+        calls = self._urgent if urgent else self._ordinary
         try:
-            # The client's own timeout is per read; the outer one bounds the whole call.
             async with asyncio.timeout(timeout):
-                response = await client.request(method, path, content=body, timeout=timeout)
-        except TimeoutError:  # before the others: it is an OSError
+                return await calls.call(method, path, body)
+        except TimeoutError:  # before the other: it is an OSError
             raise ServerUnreachable(f"no answer within {timeout:.1f} s") from None
-        except self._failures as error:
+        except OSError as error:
             raise ServerUnreachable(f"{type(error).__name__}: {error}") from error
-        return response.status_code, response.content
 
 
 class AsgiApi:
