@@ -24,10 +24,14 @@ class ServedRun:
     max_attempts: int = 3
     max_duration: int | None = None
     alone: bool = False
-    status: str = "queued"  # queued, executing, sleeping, cancelled, closed, done
+    status: str = "queued"  # queued, executing, sleeping, suspended, cancelled, closed, done
     lease: int = 0
     attempt: int = 0
     worker: str | None = None
+    journal: list[dict[str, Any]] = field(default_factory=list)
+    active_ms: int = 0
+    resumes: int = 0
+    resumed: bool = False  # the next claim goes on with the attempt that was suspended
     outcome: dict[str, Any] | None = None  # the report that ended it
     reports: list[dict[str, Any]] = field(default_factory=list)
 
@@ -77,6 +81,14 @@ class ProtocolServer:
         await self._notify()
         return runs
 
+    async def resume(self, run: ServedRun) -> None:
+        """What a suspended run waited for has ended."""
+        assert run.status == "suspended"
+        run.resumes += 1
+        run.resumed = True
+        self._requeue(run)
+        await self._notify()
+
     async def cancel(self, run: ServedRun) -> None:
         run.status = "cancelled" if run.worker else "closed"
         run.lease += 1
@@ -120,6 +132,12 @@ class ProtocolServer:
                 raise ServerUnreachable("connection reset")
             await self._notify()
             return self._answer(answer)
+        if action == "journal":
+            run = self.runs[message["run"]]
+            if run.lease != message["lease"]:
+                return 409, b'{"error":"Fenced","code":"fenced"}'
+            page = run.journal[message["after"] :]
+            return self._answer({"entries": page, "more": False, "operations": 0})
         assert action == "reports"
         self.report_calls += 1
         answers = [self._report(report) for report in message["reports"]]
@@ -182,9 +200,12 @@ class ProtocolServer:
         for run in taken:
             run.status, run.worker = "executing", worker
             run.lease += 1
-            run.attempt += 1
+            run.attempt += not run.resumed
+        claimed = [self._claimed(run) for run in taken if run.status == "executing"]
+        for run in taken:
+            run.resumed = False
         return {
-            "runs": [self._claimed(run) for run in taken if run.status == "executing"],
+            "runs": claimed,
             "cancelled": [{"id": run.id, "lease": run.lease} for run in cancelled()],
             "now": int(time.time() * 1_000),
         }
@@ -208,11 +229,11 @@ class ProtocolServer:
             "startedAt": 1_764_000_000_000,
             "parentId": None,
             "rootId": None,
-            "entries": 0,
-            "journal": None,
-            "resumes": 0,
-            "resumed": False,
-            "activeMs": 0,
+            "entries": len(run.journal),
+            "journal": list(run.journal) or None,
+            "resumes": run.resumes,
+            "resumed": run.resumed,
+            "activeMs": run.active_ms,
             "operations": 0,
         }
 
@@ -223,6 +244,22 @@ class ProtocolServer:
         run.reports.append(report)
         kind = report["kind"]
         if kind in ("logs", "metadata", "tags"):
+            return {"status": "ok"}
+        if kind == "entries":
+            assert report["first"] == len(run.journal), "it did not know what is recorded"
+            now = int(time.time() * 1_000)
+            for entry in report["entries"]:
+                delay = entry.pop("delayMs", None)
+                run.journal.append(entry if delay is None else {**entry, "value": str(now + delay)})
+            stored = run.journal[report["first"] :]
+            values = [entry["value"] if entry["kind"] == "sleep" else None for entry in stored]
+            return {"status": "ok", "now": now, "values": values}
+        if report.get("forget"):
+            value = json.dumps(report["forget"])
+            head = {"scope": "", "kind": "forget", "name": "", "args": None, "ok": True, "ref": None}
+            run.journal.append({**head, "value": value})
+        if kind == "suspended":
+            run.status, run.worker, run.active_ms = "suspended", None, report["activeMs"]
             return {"status": "ok"}
         if kind == "closed":
             assert run.status == "cancelled"

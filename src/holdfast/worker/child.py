@@ -133,6 +133,9 @@ class Child:
         self.runs[held.run["id"]] = held
         self._unseen.append(held)
         self.served += 1
+        now = self._loop.time()
+        held.run["now"] += int((now - held.told_at) * 1_000)
+        held.told_at = now
         self._pipe.send({"kind": "run", "run": held.run, "version": held.membership.version})
         if self.silent_since is None:
             self.silent_since = self._loop.time()

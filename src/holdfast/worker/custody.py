@@ -49,7 +49,7 @@ class Custody:
     # ---- from the server
 
     def take(self, membership: Membership, run: dict[str, Any]) -> None:
-        held = Held(run, membership, active_seconds=run["activeMs"] / 1_000)
+        held = Held(run, membership, active_seconds=run["activeMs"] / 1_000, told_at=self._loop.time())
         self.held[run["id"]] = held
         self._begin(held)
 
@@ -308,8 +308,10 @@ class Custody:
 
     def _sleep(self, held: Held, answer: dict[str, Any], stopping: bool) -> None:
         """The server granted another attempt here, after a delay."""
-        run = {**held.run, "lease": answer["lease"], "attempt": answer["attempt"]}
-        again = Held(run, held.membership, has_journal=held.has_journal)
+        run = {**held.run, "lease": answer["lease"], "attempt": answer["attempt"], "activeMs": 0}
+        # What the failed attempt was given may lack what its failure made the server forget.
+        has_journal = held.has_journal or held.run["entries"] > 0
+        again = Held(run, held.membership, has_journal=has_journal, told_at=held.told_at)
         if stopping:
             self._release(again)
             return

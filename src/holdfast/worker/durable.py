@@ -39,6 +39,7 @@ class Durable:
     warm_ms  how long an idle run is kept
     before   called before entries are sent: puts on its way what must not come after them
     changes  how many changes of metadata the code has made so far
+    began    since when the attempt is at work (monotonic seconds)
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Durable:
         warm_ms: int,
         before: Callable[[], None],
         changes: Callable[[], int] = lambda: 0,
+        began: Callable[[], float] = time.monotonic,
     ) -> None:
         self.journal = Journal([Entry.of(seq, told) for seq, told in enumerate(run.get("journal") or ())])
         self._link = link
@@ -65,7 +67,7 @@ class Durable:
         self._threads = Blocking(loop)
         self._parking = Parking(link, branches, loop, warm_ms, lambda: self._order.is_busy)
         self._order = Order(self.journal, loop, self._parking.background)
-        self._began = time.monotonic()
+        self._began = began
         self._active_ms = int(run.get("activeMs", 0))
         self._is_resumed = bool(run.get("resumed"))
         self._is_beyond = False  # the code has asked for something that is not recorded
@@ -97,9 +99,8 @@ class Durable:
     @property
     def active_ms(self) -> int:
         """How long the attempt was at work, waits not counted."""
-        return self._active_ms + max(
-            0, round((time.monotonic() - self._began - self._parking.idle_seconds) * 1_000)
-        )
+        active_seconds = time.monotonic() - self._began() - self._parking.idle_seconds
+        return self._active_ms + max(0, round(active_seconds * 1_000))
 
     async def close(self) -> None:
         """The code has come to its end. Of a suspended run it ends what its code left behind: it will be there anew."""

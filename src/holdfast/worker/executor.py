@@ -23,6 +23,7 @@ import faulthandler
 import os
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,7 @@ class Running:
     branches: Branches
     task: asyncio.Task[None] = field(init=False)
     begun: bool = False
+    began_at: float = field(default_factory=time.monotonic)
     stopping: bool = False
 
 
@@ -130,6 +132,7 @@ class Executor:
                 warm_ms=self._warm_ms,
                 before=lambda: self._send_all(session.reports()),
                 changes=lambda: session.operations,
+                began=lambda: running.began_at,
             )
 
         # Changes of metadata are only passed over where it is known how far the code had come.
@@ -154,7 +157,7 @@ class Executor:
                 current,
                 run["payload"],
                 max_attempts=run["maxAttempts"],
-                in_thread=self._in_thread(run),
+                in_thread=self._in_thread(running),
                 branches=running.branches,
                 durable=lambda: running.session.made,
                 resumed=run["resumed"],
@@ -177,8 +180,11 @@ class Executor:
         else:
             self._send(run, outcome, durable, running.session)
 
-    def _in_thread(self, run: dict[str, Any]) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
+    def _in_thread(self, running: Running) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
+        run = running.run
+
         def tell(kind: str) -> None:
+            running.began_at = time.monotonic()
             self.pipe.send({"kind": kind, "run": run["id"], "lease": run["lease"]})
 
         def call(function: Callable[[], Any]) -> Awaitable[Any]:

@@ -38,6 +38,7 @@ class Held:
     active_since: float | None = None  # since when its time limit runs (loop time)
     active_seconds: float = 0.0  # of this attempt before that
     has_journal: bool = False  # also what its claim did not bring
+    told_at: float = 0.0  # when the server told its time, `run["now"]` (loop time)
     gone: bool = False  # no more ours
     handed: int = 0  # to executors, of which none took it up
 

@@ -285,8 +285,7 @@ class Membership:
     def _next_batch(self) -> list[Message]:
         count, size = 0, 0
         for report in self._outbox[:MAX_REPORTS]:
-            output = report.get("output")
-            size += len(output) if output else 500
+            size += _size(report)
             if size > MAX_BODY and count:
                 break
             count += 1
@@ -321,6 +320,12 @@ class Membership:
         for report, answer in zip(batch, from_json(data)["answers"], strict=True):
             if answer["status"] != "ok" or report["kind"] in ANSWERED:
                 self._owner.report_answered(self, report, answer)
+
+
+def _size(report: Message) -> int:
+    """Roughly."""
+    values = (entry["value"] or "" for entry in report.get("entries", ()))
+    return 500 + len(report.get("output") or "") + sum(map(len, values))
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

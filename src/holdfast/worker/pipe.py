@@ -15,7 +15,7 @@ from typing import Any, cast
 from pydantic_core import from_json, to_json
 
 HEADER = struct.Struct("!I")
-MAX_FRAME = 64 * 1024 * 1024  # an output of 10 MiB doubles at most when it is quoted once more
+MAX_FRAME = 128 * 1024 * 1024  # a journal of 32 MiB doubles at most when it is quoted once more
 
 Message = dict[str, Any]
 

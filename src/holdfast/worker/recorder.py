@@ -18,6 +18,7 @@ from holdfast.sdk.policy import error_from
 from holdfast.worker.link import Link
 
 MAX_ENTRIES = 1_000  # in one report
+MAX_BYTES = 4 * 1024 * 1024  # of the values in one report, or one value
 
 # An entry on its way, the delay that becomes its due time, and who waits for its commit.
 Unsent = tuple[Entry, int | None, "asyncio.Future[None] | None"]
@@ -120,7 +121,8 @@ class Recorder:
         self._flushing = False
         self._before()
         while self._unsent:
-            part, self._unsent = self._unsent[:MAX_ENTRIES], self._unsent[MAX_ENTRIES:]
+            count = _fitting(self._unsent)
+            part, self._unsent = self._unsent[:count], self._unsent[count:]
             told = []
             for entry, delay_ms, _ in part:
                 told.append(entry.on_wire() if delay_ms is None else {**entry.on_wire(), "delayMs": delay_ms})
@@ -146,6 +148,16 @@ class Recorder:
     def _heard(self, answer: Mapping[str, Any]) -> None:
         if (now := answer.get("now")) is not None:
             self._link.heard(now)
+
+
+def _fitting(unsent: Sequence[Unsent]) -> int:
+    """How many fit into one report."""
+    size = 0
+    for count, (entry, _, _) in enumerate(unsent[:MAX_ENTRIES]):
+        size += len(entry.value or "")
+        if size > MAX_BYTES and count:
+            return count
+    return min(len(unsent), MAX_ENTRIES)
 
 
 def _refusal(answer: Mapping[str, Any]) -> HoldfastError:
