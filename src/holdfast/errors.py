@@ -162,11 +162,8 @@ class BlockingCallInLoop(HoldfastError):
 
     code = "blocking_call_in_loop"
 
-    def __init__(self, name: str, twin: str) -> None:
-        super().__init__(
-            f"{name}() blocks and was called inside a running event loop: use `await {twin}()` instead"
-        )
-        self.twin = twin
+    def __init__(self, name: str, instead: str) -> None:
+        super().__init__(f"{name}() blocks and was called inside a running event loop: {instead}")
 
 
 class TaskImportFailed(HoldfastError):

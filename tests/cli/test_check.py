@@ -43,15 +43,19 @@ async def gone() -> None:
 """
 
 
-def checked(folder: Path, url: str) -> tuple[int, Any, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "holdfast", "check", "jobs.py", "--json"],
+def ask(folder: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "holdfast", *words],
         cwd=folder,
         env=plain_environment() | {"HOLDFAST_API_URL": url, "HOLDFAST_SECRET_KEY": KEY},
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def checked(folder: Path, url: str) -> tuple[int, Any, str]:
+    done = ask(folder, url, "check", "jobs.py", "--json")
     return done.returncode, json.loads(done.stdout or "null"), done.stderr
 
 
@@ -76,12 +80,23 @@ def test_the_runs_that_code_would_break_are_named_and_nothing_is_done(start: Sta
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert checked(tmp_path, url)[:2] == (0, {"checked": 3, "broken": []})
+        recorded = ask(tmp_path, url, "runs", "journal", ids[0]).stdout.splitlines()
+        assert [line.split()[:4] for line in recorded] == [
+            ["0", "step", "ok", "load"],
+            ["1", "sleep", "ok", "sleep"],
+        ]
+        [first, _] = map(
+            json.loads, ask(tmp_path, url, "runs", "journal", ids[0], "--json").stdout.splitlines()
+        )
+        assert (first["kind"], first["name"], first["value"]) == ("step", "load", "7")
         changed = CODE.replace("loaded = await load(number)", "loaded = await load(number + 1)")
         jobs.write_text(changed.replace("async def gone", "async def renamed"))
         code, told, _ = checked(tmp_path, url)
         assert (code, told["checked"]) == (1, 3)
         why = {one["id"]: one["why"] for one in told["broken"]}
-        assert "the step load is recorded, and now it asks for the step load with other arguments" in why[ids[0]]
+        assert (
+            "the step load is recorded, and now it asks for the step load with other arguments" in why[ids[0]]
+        )
         assert why[ids[2]] == "there is no task gone"
         assert ids[1] not in why
         jobs.write_text("def broken(:\n")

@@ -93,7 +93,16 @@ def test_one_unknown_run_does_not_keep_the_others(client: Holdfast):
 
 
 @pytest.mark.parametrize(
-    "verb", [("get",), ("watch",), ("cancel",), ("replay",), ("logs",), ("reschedule", "--delay", "1h")]
+    "verb",
+    [
+        ("get",),
+        ("watch",),
+        ("cancel",),
+        ("replay",),
+        ("logs",),
+        ("journal",),
+        ("reschedule", "--delay", "1h"),
+    ],
 )
 def test_an_unknown_run_ends_with_4(client: Holdfast, verb: tuple[str, ...]):
     done = client("runs", verb[0], "run_unknown", *verb[1:])

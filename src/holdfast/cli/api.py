@@ -88,20 +88,15 @@ class Server:
 
     def logs(self, run_id: str) -> Iterator[JSON]:
         """The log lines of a run, oldest first."""
-        query: dict[str, str] = {}
-        while True:
-            page = self.get(f"/api/v1/runs/{quote(run_id, safe='')}/logs", query)
-            yield from page["data"]
-            following = page.get("pagination", {}).get("next")
-            if not following:
-                return
-            query["page[after]"] = following
+        return self._pages(f"/api/v1/runs/{quote(run_id, safe='')}/logs", {})
 
     def journal(self, run_id: str) -> Iterator[JSON]:
         """What a run has recorded, in order."""
-        query = {"page[size]": "1000"}
+        return self._pages(f"/api/v1/runs/{quote(run_id, safe='')}/journal", {"page[size]": "1000"})
+
+    def _pages(self, path: str, query: dict[str, str]) -> Iterator[JSON]:
         while True:
-            page = self.get(f"/api/v1/runs/{quote(run_id, safe='')}/journal", query)
+            page = self.get(path, query)
             yield from page["data"]
             following = page["pagination"].get("next")
             if not following:

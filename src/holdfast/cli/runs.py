@@ -160,6 +160,25 @@ def logs(ids: tuple[str, ...], server: str | None, as_json: bool) -> None:
     each(ids, server, one)
 
 
+@runs.command()
+@ids_argument
+@server_option
+@json_option
+def journal(ids: tuple[str, ...], server: str | None, as_json: bool) -> None:
+    """What the run has recorded: the steps, waits, triggers and tokens that it will not do again."""
+
+    def one(there: Server, run_id: str) -> None:
+        for entry in there.journal(run_id):
+            if as_json:
+                emit_json(entry)
+            else:
+                ended = {True: "ok", False: "failed", None: "open"}[entry["ok"]]
+                value = (entry["value"] or "")[:100]
+                emit(safe(f"{entry['seq']:>5}  {entry['kind']:<8}  {ended:<6}  {entry['name']}  {value}"))
+
+    each(ids, server, one)
+
+
 class RunEndedBadly(HoldfastError):
     """A run that was watched did not succeed."""
 

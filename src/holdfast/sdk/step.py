@@ -196,7 +196,8 @@ class _Step:
         durable = current_durable()
         if durable is None:
             return self.fn(*args, **kwargs)
-        refuse_in_loop(f"the sync step {self.name}", f"asyncio.to_thread({self.name}, …)")
+        instead = f"make it `async def`, or call it as `await asyncio.to_thread({self.fn.__name__}, …)`"
+        refuse_in_loop(f"the sync step {self.name}", instead=instead)
         mark = digest(args, kwargs)
         entry = durable.blocking(lambda: durable.recall(STEP, self.name, mark))
         if entry is not None:

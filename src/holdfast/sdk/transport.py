@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def refuse_in_loop(name: str, twin: str) -> None:
+def refuse_in_loop(name: str, twin: str = "", instead: str = "") -> None:
     """Raises BlockingCallInLoop when an event loop runs in this thread."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
-        raise errors.BlockingCallInLoop(name, twin)
+        raise errors.BlockingCallInLoop(name, instead or f"use `await {twin}()` instead")
 
 
 class Connection:
