@@ -20,6 +20,10 @@ def forget(*seqs: int) -> tuple[Any, ...]:
     return "", FORGET, "", None, True, json.dumps(seqs)
 
 
+def done(run: str) -> tuple[Any, ...]:
+    return "", DONE, run, None, True, None, run
+
+
 def asked(journal: Journal, scope: str, name: str, kind: str = STEP, args: str | None = None) -> int | None:
     entry = journal.ask(scope, kind, name, args)
     if entry is None:
@@ -114,6 +118,30 @@ def test_a_failed_child_is_triggered_anew_and_its_siblings_are_not() -> None:
     assert trigger is not None
     answers = [{"id": "run_1"}, {"id": "run_2"}]
     assert [j.is_to_be_tried(trigger, answer) for answer in answers] == [False, True]
+
+
+def test_children_that_fail_one_after_another_are_each_triggered_anew_once() -> None:
+    j = journal(
+        ("", TRIGGER, "t"), done("run_1"), done("run_2"),
+        forget(1), ("~0", TRIGGER, "t"), forget(2), ("~0", TRIGGER, "t"), done("run_3"), forget(7),
+    )  # fmt: skip
+    answers = [{"id": "run_1"}, {"id": "run_2"}]
+    first, second, third = j.ask("", TRIGGER, "t"), j.ask("~0", TRIGGER, "t"), j.ask("~0", TRIGGER, "t")
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert [second.seq, third.seq] == [4, 6]  # the first of them is loose, and the older all the same
+    assert [j.is_to_be_tried(first, answer, second) for answer in answers] == [True, False]
+    assert [j.is_to_be_tried(first, answer, third) for answer in answers] == [True, True]
+
+
+def test_a_child_that_is_found_again_by_its_key_is_not_triggered_anew_for_ever() -> None:
+    j = journal(("", TRIGGER, "t"), done("run_1"), forget(1), ("~0", TRIGGER, "t"))
+    first, second = j.ask("", TRIGGER, "t"), j.ask("~0", TRIGGER, "t")
+    assert first is not None
+    assert second is not None
+    assert j.is_to_be_tried(first, {"id": "run_1"}, second)
+    assert not j.is_to_be_tried(second, {"id": "run_1", "isCached": True})
 
 
 def test_a_refused_trigger_that_was_forgotten_is_tried_again() -> None:

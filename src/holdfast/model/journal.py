@@ -63,7 +63,6 @@ class Entry:
     value: str | None = None
     ref: str | None = None
     loose: bool = False
-    again: bool = False  # of a trigger: what it could not trigger is tried anew
 
     @classmethod
     def of(cls, seq: int, told: Mapping[str, Any]) -> Entry:
@@ -102,13 +101,13 @@ class Journal:
         self._order: list[int] = []  # of pinned entries, as they are to be handed out
         self._next = 0  # the place in `_order` up to which all are handed out
         self._handed: set[int] = set()
-        self._given_up: set[str] = set()  # runs whose failure was forgotten: in their place come new ones
+        # Runs whose failure was forgotten, and triggers whose refusals were: by which entries.
+        self._given_up: dict[str | int, list[int]] = defaultdict(list)
         forgotten, loose = _after_forgetting(entries)
         for entry in entries:
-            entry.again = entry.kind == TRIGGER and entry.seq in forgotten
-            if entry.seq in forgotten and entry.ref is not None:
-                self._given_up.add(entry.ref)
-            if entry.kind == FORGET or (entry.seq in forgotten and not entry.again):
+            for seq in forgotten.get(entry.seq, ()):
+                self._given_up[entry.seq if entry.ref is None else entry.ref].append(seq)
+            if entry.kind == FORGET or (entry.seq in forgotten and entry.kind != TRIGGER):
                 continue
             if entry.seq in loose:
                 if entry.ok is None:
@@ -134,15 +133,20 @@ class Journal:
         Raises ReplayMismatch, which changes nothing, if this place of the scope holds something else.
         """
         pinned = self._pinned.get(scope)
-        if pinned and _is_same(pinned[0], kind, name, args, among):
-            self.latest[scope] = pinned[0].seq
-            return pinned.popleft()
+        found = pinned[0] if pinned and _is_same(pinned[0], kind, name, args, among) else None
+        # Of several that fit, the oldest: what is younger was recorded when that one had been taken.
         for wanted in among or (name,):
             for entry in self._loose.get((scope, kind, wanted), ()):
-                if _is_same(entry, kind, wanted, args, ()):
-                    self._loose[scope, kind, wanted].remove(entry)
-                    self.latest[scope] = entry.seq
-                    return entry
+                if _is_same(entry, kind, wanted, args, ()) and (found is None or entry.seq < found.seq):
+                    found = entry
+                    break
+        if found is not None:
+            if found.loose:
+                self._loose[scope, kind, found.name].remove(found)
+            elif pinned:
+                pinned.popleft()
+            self.latest[scope] = found.seq
+            return found
         if pinned:
             raise mismatch(pinned[0], scope, kind, name, args)
         return None
@@ -172,9 +176,14 @@ class Journal:
         self._order.remove(entry.seq)
         return True
 
-    def is_to_be_tried(self, trigger: Entry, answer: Mapping[str, Any]) -> bool:
-        """Whether a child of a recorded trigger, by its answer, has failed an attempt and is triggered anew."""
-        return answer.get("id") in self._given_up or ("error" in answer and trigger.again)
+    def is_to_be_tried(self, trigger: Entry, answer: Mapping[str, Any], by: Entry | None = None) -> bool:
+        """Whether a child, by what `trigger` was answered for it, failed an attempt and is triggered anew.
+
+        by  a recorded trigger that followed: it tried what had been forgotten by then, and nothing else
+        """
+        until = self.count if by is None else by.seq
+        given_up = self._given_up.get(answer.get("id", trigger.seq), ())
+        return any(trigger.seq < seq < until for seq in given_up)
 
     def is_next(self, entry: Entry) -> bool:
         """Whether everything recorded before `entry` was handed out. A loose one waits for nobody."""
@@ -219,12 +228,13 @@ def _is_same(entry: Entry, kind: str, name: str, args: str | None, among: Collec
     return entry.args is None or args is None or entry.args == args
 
 
-def _after_forgetting(entries: Sequence[Entry]) -> tuple[set[int], set[int]]:
-    """The forgotten entries, and those that were recorded after a forgotten one: they are loose."""
-    forgotten: set[int] = set()
+def _after_forgetting(entries: Sequence[Entry]) -> tuple[dict[int, list[int]], set[int]]:
+    """The forgotten entries, with those that forget them, and what was recorded in between: it is loose."""
+    forgotten: dict[int, list[int]] = defaultdict(list)
     loose: set[int] = set()
     for entry in entries:
         if entry.kind == FORGET and (gone := json.loads(entry.value or "[]")):
-            forgotten.update(gone)
+            for seq in gone:
+                forgotten[seq].append(entry.seq)
             loose.update(range(min(gone) + 1, entry.seq))
-    return forgotten, loose - forgotten
+    return forgotten, loose - set(forgotten)

@@ -160,7 +160,7 @@ class Durable:
         await self._in_turn(entry)
         if entry.ok is False and kind in (kinds.DONE, kinds.FIRST):
             refusal = error_from(_json(entry.value))
-            self._failures.add(refusal, entry)
+            self._failures.add(refusal, entry, self.operations)
             raise refusal
         return entry
 
@@ -208,11 +208,13 @@ class Durable:
         """`error` is raised for the failure that an entry records: of a step or trigger, or the result of a run."""
         entry = self._results.get(about) if isinstance(about, str) else about
         if entry is not None:
-            self._failures.add(error, entry)
+            self._failures.add(error, entry, self._changes())
 
     def to_forget(self, error: BaseException) -> list[int]:
         """The recorded failures that ended the attempt with `error`, by seq: the next attempt tries them anew."""
-        return self._failures.to_forget(error)
+        forgotten = self._failures.to_forget(error)
+        self.operations = self._failures.changes_before(forgotten, self.operations)
+        return forgotten
 
     async def pause(self, seconds: float) -> None:
         """Sleep within a step."""
@@ -239,18 +241,26 @@ class Durable:
             kinds.TRIGGER, "triggers", name, args, {"items": list(items)}, _scope().path
         )
         answers: list[dict[str, Any]] = _json(first.value)
+        given = [first] * len(answers)  # which trigger gave each answer
         scope = f"~{first.seq}"
-        while places := [i for i, answer in enumerate(answers) if self.journal.is_to_be_tried(entry, answer)]:
+        while places := self._to_be_tried(given, answers):
             again = self.journal.ask(scope, kinds.TRIGGER, name)
             if again is None:
                 failed = [items[place] for place in places]
                 again = await self._made(kinds.TRIGGER, "triggers", name, None, {"items": failed}, scope)
             else:
                 self.journal.hand_out(again)
+                places = self._to_be_tried(given, answers, again)
             for place, answer in zip(places, _json(again.value), strict=True):
-                answers[place] = answer
+                answers[place], given[place] = answer, again
             entry = again
         return entry, answers
+
+    def _to_be_tried(
+        self, given: Sequence[Entry], answers: Sequence[Mapping[str, Any]], by: Entry | None = None
+    ) -> list[int]:
+        pairs = enumerate(zip(given, answers, strict=True))
+        return [place for place, (entry, answer) in pairs if self.journal.is_to_be_tried(entry, answer, by)]
 
     async def token(self, args: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
         """A new token: {"id", "isCached", "url", "publicAccessToken"}."""
@@ -357,7 +367,8 @@ class Durable:
             raise
         except REFUSED as error:
             told = {"error": str(error), "code": error.code}
-            self._failures.add(error, await self.record(kind, name, ok=False, value=_text(told)))
+            entry = await self.record(kind, name, ok=False, value=_text(told))
+            self._failures.add(error, entry, self.operations)
             raise
 
     async def _park(self, parked: Parked) -> dict[str, Any]:
