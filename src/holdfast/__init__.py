@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from holdfast.sdk.batch import arun_all, run_all
     from holdfast.sdk.client import Holdfast
     from holdfast.sdk.context import CurrentRun, NoCurrentRun, current_run, progress
+    from holdfast.sdk.decorator import task
     from holdfast.sdk.hooks import Hooks, global_hooks
     from holdfast.sdk.options import Options
     from holdfast.sdk.payload import OutputInvalid, PayloadInvalid
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from holdfast.sdk.retry import Retry
     from holdfast.sdk.run import Run
     from holdfast.sdk.step import step
-    from holdfast.sdk.task import Bound, Task, task
+    from holdfast.sdk.task import Bound, Task
     from holdfast.sdk.token import Token
 
 _HOMES = {
@@ -98,7 +99,7 @@ _HOMES = {
     "progress": "sdk.context",
     "run_all": "sdk.batch",
     "step": "sdk.step",
-    "task": "sdk.task",
+    "task": "sdk.decorator",
     "wait": "sdk.wait",
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.sdk.context import current_run
-from holdfast.sdk.task import task
+from holdfast.sdk.decorator import task
 
 
 @task

@@ -9,9 +9,9 @@ import pytest
 from holdfast.errors import AbortRun, RetryAfter
 from holdfast.sdk import registry
 from holdfast.sdk.context import CurrentRun
+from holdfast.sdk.decorator import task
 from holdfast.sdk.hooks import global_hooks
 from holdfast.sdk.retry import Retry
-from holdfast.sdk.task import task
 from holdfast.worker.attempt import Outcome, run_attempt
 from holdfast.worker.session import AttemptSession
 

@@ -6,7 +6,7 @@ from worker.world import story, world
 
 CODE = """
 import asyncio
-from holdfast.sdk.task import task
+from holdfast.sdk.decorator import task
 
 @task
 async def version() -> int:
