@@ -160,7 +160,7 @@ class Durable:
         await self._in_turn(entry)
         if entry.ok is False and kind in (kinds.DONE, kinds.FIRST):
             refusal = error_from(_json(entry.value))
-            self._failures.add(refusal, entry, self.operations)
+            self._failures.add(refusal, entry)
             raise refusal
         return entry
 
@@ -208,13 +208,11 @@ class Durable:
         """`error` is raised for the failure that an entry records: of a step or trigger, or the result of a run."""
         entry = self._results.get(about) if isinstance(about, str) else about
         if entry is not None:
-            self._failures.add(error, entry, self._changes())
+            self._failures.add(error, entry)
 
     def to_forget(self, error: BaseException) -> list[int]:
         """The recorded failures that ended the attempt with `error`, by seq: the next attempt tries them anew."""
-        forgotten = self._failures.to_forget(error)
-        self.operations = self._failures.changes_before(forgotten, self.operations)
-        return forgotten
+        return self._failures.to_forget(error)
 
     async def pause(self, seconds: float) -> None:
         """Sleep within a step."""
@@ -367,8 +365,7 @@ class Durable:
             raise
         except REFUSED as error:
             told = {"error": str(error), "code": error.code}
-            entry = await self.record(kind, name, ok=False, value=_text(told))
-            self._failures.add(error, entry, self.operations)
+            self._failures.add(error, await self.record(kind, name, ok=False, value=_text(told)))
             raise
 
     async def _park(self, parked: Parked) -> dict[str, Any]:
