@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.engine.trigger import NewRun
-from simulator.oracle import Snapshot
+from simulator.snapshot import Snapshot
 
 KEY_LIFETIME_MS = 30 * 86_400_000
 REQUEST_LIFETIME_MS = 3_600_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from holdfast.engine import inspect, operate
+from holdfast.engine.token import Completion, NewToken, complete, create_tokens
 from holdfast.engine.trigger import NewRun, trigger
 from holdfast.engine.upkeep import Due, Retention, retain, upkeep
 from holdfast.errors import InvalidRequest
@@ -13,7 +14,7 @@ from holdfast.stores.listing import Filters
 from simulator.admission import NO_VERSION, NOBODY, UNREADABLE
 from simulator.network import Lost
 from simulator.options import ENVIRONMENTS
-from simulator.oracle import require
+from simulator.violation import require
 
 if TYPE_CHECKING:
     from simulator.world import World
@@ -66,8 +67,10 @@ class Client:
                 self._metadata,
                 self._limits,
                 self._walk,
+                self.complete,
+                self._token,
             ],
-            [8, 2, 1, 1, 1, 1, 1, 2],
+            [8, 2, 1, 1, 1, 1, 1, 2, 3, 1],
         )[0]
         deed()
 
@@ -124,7 +127,8 @@ class Client:
 
     def _cancel(self) -> None:
         if self.world.run_ids:
-            item = operate.Cancel(self._environment(), self.world.some_run())
+            run_id = self.world.some_ancestor() if self.world.random.random() < 0.4 else self.world.some_run()
+            item = operate.Cancel(self._environment(), run_id)
             self.world.call_until_answered(self, operate.cancel, [item])
 
     def _replay(self) -> None:
@@ -151,6 +155,26 @@ class Client:
                 self._environment(), self.world.some_run(), operations=operations, root_operations=operations
             )
             self.world.network.send(self, operate.change_metadata, [item])
+
+    def complete(self) -> None:
+        """Completes a token, mostly one that waits."""
+        random, tokens = self.world.random, self.world.oracle.now_before.tokens
+        waiting = [token.id for token in tokens.values() if token.status == "WAITING"]
+        if ids := waiting if waiting and random.random() < 0.7 else list(tokens):
+            output = random.choice(["7", "8", '"text"', '{"a": 1}'])
+            environment = self._environment() if random.random() < 0.2 else "dev"
+            item = Completion(environment, random.choice(ids), output)
+            self.world.call_until_answered(self, complete, [item])
+
+    def _token(self) -> None:
+        random = self.world.random
+        item = NewToken(
+            environment_id=self._environment(),
+            timeout=random.choice([None, "1s", "1h", UNREADABLE]),
+            idempotency_key=random.choice([None, "token-1", "token-2"]),
+            idempotency_key_ttl=random.choice([None, "1s"]),
+        )
+        self.world.network.send(self, create_tokens, [item])
 
     def _limits(self) -> None:
         random = self.world.random

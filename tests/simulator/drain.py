@@ -9,7 +9,7 @@ from holdfast.model.run import Run
 from holdfast.model.status import RunStatus
 from simulator.client import set_environment, set_queue_paused
 from simulator.options import ENVIRONMENTS
-from simulator.oracle import require
+from simulator.violation import require
 
 if TYPE_CHECKING:
     from simulator.world import World
@@ -42,7 +42,7 @@ def drain(world: World) -> None:
             world.network.send(world.servers[0], set_queue_paused, [item])
         worker = Worker(world, f"healthy-{environment}", environment, 1_000, None)
         worker.tasks, worker.deaths = list(world.options.tasks), 0.0
-        worker.declares_limits = False
+        worker.declares_limits, worker.slots = False, 8
         world.workers.append(worker)
     world.now = max(world.now, world.oracle.latest)  # the clock is right again
     began = world.now
@@ -62,15 +62,24 @@ def drain(world: World) -> None:
             world.random.choice([0, 100, world.options.lease_ms // 4, world.options.lease_ms // 2])
         )
         if not any(run.worker_id or run.status is RunStatus.QUEUED for run in left):
-            next_due = min((run.due_at for run in left if run.due_at), default=0)
-            world.pass_time(max(0, next_due - world.now))
+            world.pass_time(max(0, _next_due(world, left) - world.now))
     # What is still there is stuck: its worker lives and renews, and neither of them knows.
     stuck = [(run.id, str(run.status), run.attempt, run.due_at, run.worker_id) for run in left]
     require(False, "I11", f"not drained {world.now - began} ms after the last fault: {stuck}")
 
 
+def _next_due(world: World, left: list[Run]) -> int:
+    store = world.oracle.now_before
+    times = [run.due_at for run in left if run.due_at]
+    times += [row.due_at for rows in store.waits.values() for row in rows if row.due_at]
+    times += [one.timeout_at for one in store.tokens.values() if one.status == "WAITING" and one.timeout_at]
+    return min(times, default=0)
+
+
 def _help(world: World, left: list[Run]) -> None:
-    """What waits for a person gets one: runs of a task that nobody has, or of a version that is gone."""
+    """What waits for a person gets one: tokens, and runs of a task that nobody has, or of a version that is gone."""
+    if world.random.random() < 0.5:
+        world.clients[0].complete()
     known = {task.id for task in world.options.tasks}
     versions = {worker["version"] for worker in world.oracle.now_before.workers.values()}
     for run in left:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.engine import claim, upkeep
+from holdfast.engine import claim, journal, upkeep
 from holdfast.model import limits, run
 from holdfast.model.retry import RetryPolicy
 from holdfast.model.task import QueueSpec, TaskSpec, default_queue
@@ -38,6 +38,11 @@ class Options:
     queues: tuple[QueueSpec, ...]
     other_queues: tuple[QueueSpec, ...]  # the same with other limits, as other code declares them
     clock_jumps: bool  # back and forth, by up to an hour
+    trouble: float  # chance that an act of an executor is to fail or to die
+    fronts: bool  # whether claims begin where lines began a moment ago
+    inline_bytes: int  # of journals in an answer to a claim
+    page_entries: int  # of a journal
+    mismatches: bool  # whether every third version of the code does not fit journals
 
 
 def draw(source: random.Random) -> Options:
@@ -63,6 +68,11 @@ def draw(source: random.Random) -> Options:
         queues=_queues(source),
         other_queues=_queues(source),
         clock_jumps=source.random() < 0.2,
+        trouble=source.choice([0.0, 0.02, 0.1]),
+        fronts=source.random() < 0.5,
+        inline_bytes=source.choice([0, 1_000, 16 * 1024 * 1024, 16 * 1024 * 1024]),
+        page_entries=source.choice([1, 3, 10_000]),
+        mismatches=source.random() < 0.3,
     )
 
 
@@ -74,6 +84,8 @@ def in_force(options: Options) -> Iterator[None]:
         (upkeep, "PARKED_BATCH", options.parked_batch),
         (run, "MAX_LOSSES", options.max_losses),
         (limits, "MAX_SLOTS", options.max_slots),
+        (journal, "INLINE_BYTES", options.inline_bytes),
+        (journal, "PAGE_ENTRIES", options.page_entries),
     ]
     saved = [(module, name, getattr(module, name)) for module, name, _ in places]
     for module, name, value in places:

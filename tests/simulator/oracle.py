@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.model import run as model
 from holdfast.model.run import Run
 from holdfast.model.status import FINAL, MOVES, RunStatus
-from holdfast.stores.base import Store, Tx, UseCase, run_of
+from holdfast.stores.base import Store, Tx, UseCase
 from holdfast.stores.sqlite import SqliteStore
+from simulator.journals import check_journals
+from simulator.ledger import Ledger
+from simulator.snapshot import Snapshot, read
+from simulator.violation import require
+from simulator.waits import Awaited, check_waits
 
 S = RunStatus
 
@@ -69,6 +73,10 @@ CAUSES = {  # which use cases may make a move
     (S.EXECUTING, S.FAILED_TO_RUN): {"report"},
     (S.EXECUTING, S.TIMED_OUT): {"report"},
     (S.EXECUTING, S.CRASHED): {"report", "leave", "upkeep", "register"},
+    (S.EXECUTING, S.WAITING_TO_RESUME): {"report"},
+    (S.EXECUTING, S.WAITING_FOR_DEPLOY): {"report"},
+    # Whatever ends what it waits for.
+    (S.WAITING_TO_RESUME, S.QUEUED): {"report", "upkeep", "complete", "cancel", "register", "leave"},
 } | {(status, S.CANCELLED): {"cancel"} for status in S if S.CANCELLED in MOVES[status]}
 
 
@@ -77,32 +85,6 @@ def _learns(old: Run, run: Run, column: str) -> bool:
     unknown = old.queue == f"task/{old.task}" and not old.concurrency_key
     enters = old.status in (S.DELAYED, S.WAITING_FOR_DEPLOY) and run.status is S.QUEUED
     return column in ("queue", "concurrency_key") and unknown and enters
-
-
-class Violation(AssertionError):
-    """An invariant does not hold. Begins with its number."""
-
-
-def require(condition: Any, invariant: str, text: str) -> None:
-    if not condition:
-        raise Violation(f"{invariant}: {text}")
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """The whole store at one commit."""
-
-    rows: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    runs: dict[str, Run] = field(default_factory=dict)
-    attempts: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)  # (run id, id, number, status)
-    workers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    environments: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    queues: dict[tuple[str, str], tuple[int | None, int | None, bool]] = field(default_factory=dict)
-    tasks: set[tuple[str, str]] = field(default_factory=set)
-    versions: set[tuple[str, str]] = field(default_factory=set)
-
-    def held(self, environment_id: str) -> list[Run]:
-        return [run for run in self.runs.values() if run.holds_slot and run.environment_id == environment_id]
 
 
 class Oracle:
@@ -116,6 +98,10 @@ class Oracle:
         ] = {}  # (store time, elapsed): no attempt may start before both
         self.losses: Counter[str] = Counter()  # in a row, as seen from here
         self.unrecorded: Counter[str] = Counter()  # starts that were handed back before user code began
+        self.mismatches: Counter[str] = Counter()  # attempts whose code did not fit the journal
+        self.waits: dict[str, list[Awaited]] = {}  # of suspended runs, as their workers reported them
+        self.outcomes: dict[str, tuple[str, str | None]] = {}  # of runs and tokens that ended: status, output
+        self.ledger = Ledger()
         self.statuses: Counter[RunStatus] = Counter()
         self.calls: Counter[str] = Counter()
         self.elapsed = 0  # real time; a worker sleeps by it
@@ -150,6 +136,9 @@ class Oracle:
             )
             self._rows(name, at[-1], before, after)
             self.rules.check(self, name, at[-1], items, results, before, after)
+            if after is not before:
+                check_journals(name, before, after)
+                check_waits(self, name, before, after)
             for run_id, run in after.runs.items():
                 if run is not before.runs.get(run_id):
                     self._attempts(run, after)
@@ -165,38 +154,8 @@ class Oracle:
 
     def read(self, store: Store) -> Snapshot:
         """The store as it is now. Raises Violation when a run has no reason to move (I11)."""
-        [snapshot] = store.transact(self._read, [None])
+        [snapshot] = store.transact(lambda tx, _: [read(tx, self.now_before)], [None])
         return snapshot
-
-    def _read(self, tx: Tx, _: list[None]) -> list[Snapshot]:
-        select = tx._connection.select
-        before = self.now_before
-        after = Snapshot()
-        for row in select("select runs.* from runs order by id", {}):
-            run_id = row[0]
-            after.rows[run_id] = row
-            known = before.runs.get(run_id)
-            after.runs[run_id] = known if known is not None and before.rows[run_id] == row else run_of(row)
-        for row in select("select run_id, id, number, status from attempts order by run_id, id", {}):
-            after.attempts.setdefault(row[0], []).append(row)
-        for row in select("select id, environment_id, version, tasks, lease_until from workers", {}):
-            names = ("id", "environment_id", "version", "tasks", "lease_until")
-            after.workers[row[0]] = dict(zip(names, row, strict=True))
-        for row in select("select id, concurrency_limit, paused from environments", {}):
-            after.environments[row[0]] = (row[1], bool(row[2]))
-        for row in select(
-            "select environment_id, name, concurrency_limit, per_key_limit, paused from queues", {}
-        ):
-            after.queues[row[0], row[1]] = (row[2], row[3], bool(row[4]))
-        after.tasks = {(row[0], row[1]) for row in select("select environment_id, id from tasks", {})}
-        after.versions = {
-            (row[0], row[1]) for row in select("select environment_id, version from versions", {})
-        }
-        stuck = tx.all("stuck_runs")
-        require(
-            not stuck, "I11", f"without a reason to move: {[(row['id'], row['status']) for row in stuck]}"
-        )
-        return [after]
 
     def _rows(self, name: str, now: int, before: Snapshot, after: Snapshot) -> None:
         for run_id, was in before.runs.items():
@@ -209,12 +168,17 @@ class Oracle:
             if old is run:
                 continue
             if old is None:
-                require(name in ("trigger", "replay"), "I1", f"{run_id} appeared by {name}")
+                require(name in ("trigger", "replay", "report"), "I1", f"{run_id} appeared by {name}")
                 fresh = run.status in (S.QUEUED, S.DELAYED, S.WAITING_FOR_DEPLOY) and run.worker_id is None
                 require(fresh and run.attempt == run.starts == 0, "I1", f"{run_id} begins as {run.status}")
                 self.statuses[run.status] += 1
             else:
                 self._changed(name, now, old, run, before, after)
+            if run.is_final:
+                self.outcomes[run_id] = (run.status, run.output)
+        for token in after.tokens.values():
+            if token.status != "WAITING":
+                self.outcomes.setdefault(token.id, (token.status, token.output))
 
     def _changed(self, name: str, now: int, old: Run, run: Run, before: Snapshot, after: Snapshot) -> None:
         where = f"{run.id} ({old.status} -> {run.status} by {name})"
@@ -257,6 +221,14 @@ class Oracle:
             if run.status in FINAL - {S.CANCELLED}:
                 ended = run.finished_at == now and run.worker_id is None and run.due_at is None
                 require(ended, "I2", f"{where}: ended with loose ends")
+        if run.entries > old.entries:
+            self.losses[run.id] = 0
+        if old.suspended and not run.suspended and run.status is S.EXECUTING:
+            goes_on = (run.resumes, run.starts, run.attempt) == (old.resumes + 1, old.starts, old.attempt)
+            require(goes_on, "I12", f"{where}: resumed as {run}, not as {old}")
+            require(run.attempt_started_at == old.attempt_started_at, "I12", f"{where}: begins anew")
+        else:
+            require(run.resumes == old.resumes, "I12", f"{where}: a resume was counted")
         if run.starts > old.starts:
             require(run.status is S.EXECUTING and run.starts == old.starts + 1, "I3", f"{where}: starts")
             require(
@@ -276,7 +248,7 @@ class Oracle:
     def _attempts(self, run: Run, after: Snapshot) -> None:
         records = after.attempts.get(run.id, [])
         under_way = run.attempt_started_at is not None
-        failed = sum(row[3] == "FAILED" for row in records)
+        failed = sum(row[3] == "FAILED" for row in records) - self.mismatches[run.id]
         seen = f"{run.id} {run.status} attempt {run.attempt} starts {run.starts} records {records}"
         require(
             len(records) + under_way + self.unrecorded[run.id] == run.starts, "I12", f"attempts kept: {seen}"

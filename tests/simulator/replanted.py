@@ -1,14 +1,15 @@
 """Failures that were seen in systems of this kind (invariants.md, part 7), planted into the engine.
 
+Those of journals, waits and tokens are in replanted_durable.py.
+
 Each is a patch of one function or of one statement's text. The simulator must catch every one of
 them: a checker that can not fail proves nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from unittest.mock import patch
@@ -19,32 +20,9 @@ from holdfast.model import queue, run
 from holdfast.model.run import Run
 from holdfast.model.status import RunStatus
 from holdfast.stores.base import Tx
-from holdfast.stores.sql import statements
+from simulator.planting import Replanted, statement, together
 
 trigger: Any = import_module("holdfast.engine.trigger")  # the package has a function of this name
-
-
-@dataclass(frozen=True, slots=True)
-class Replanted:
-    """One failure: its number in the corpus or the invariant it breaks, what happens, how to plant it."""
-
-    number: str
-    what: str
-    plant: Callable[[], AbstractContextManager[Any]]
-
-
-@contextmanager
-def statement(name: str, old: str, new: str) -> Iterator[None]:
-    """Replaces a part of a statement of SQLite."""
-    all_of_them: Any = statements("sqlite")
-    sound = all_of_them[name]
-    if old not in sound.text:
-        raise LookupError(f"statement {name} has no {old!r}")
-    all_of_them[name] = replace(sound, text=sound.text.replace(old, new))
-    try:
-        yield
-    finally:
-        all_of_them[name] = sound
 
 
 def requeued_run_expires() -> AbstractContextManager[Any]:
@@ -198,17 +176,9 @@ def unknown_run_stays() -> AbstractContextManager[Any]:
     return patch.object(claim, "give_back_unknown", give_back_unknown)
 
 
-@contextmanager
-def together(*patches: AbstractContextManager[Any]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for one in patches:
-            stack.enter_context(one)
-        yield
-
-
 FINISH_GUARD = "runs.lease = c.v ->> 1 and runs.status = 'EXECUTING' and runs.worker_id = :worker_id"
 
-ALL = (
+SPINE = (
     Replanted("K6", "a run that was given back is ended by its ttl", requeued_run_expires),
     Replanted("K7", "a run that was given back keeps its slot", slot_is_kept),
     Replanted("K9", "a concurrency key that means something to the engine escapes the limits", wildcard_key),

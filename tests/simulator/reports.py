@@ -1,4 +1,4 @@
-"""What reports of workers may and must do: outcomes, retries, fencing."""
+"""What reports of workers may and must do: outcomes, retries, suspensions, fencing. Entries are in journals.py."""
 
 from __future__ import annotations
 
@@ -6,18 +6,29 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast.model.error import may_be_retried, status_of
+from holdfast.model.error import is_mismatch, may_be_retried, status_of
 from holdfast.model.retry import IN_PROCESS_BELOW_MS
 from holdfast.model.run import Run
 from holdfast.model.status import HELD, RunStatus
-from simulator.oracle import Oracle, Snapshot, require
+from simulator.journals import JOURNALLED
+from simulator.oracle import Oracle
+from simulator.outputs import check_failure, check_output
+from simulator.snapshot import Snapshot
+from simulator.violation import require
+from simulator.waits import check_suspension, has_resumed
 
 S = RunStatus
 STREAMED = ("metadata", "tags", "logs")
 
 
 def check_reports(
-    oracle: Oracle, now: int, items: Sequence[Any], results: Sequence[Any], before: Snapshot, after: Snapshot
+    oracle: Oracle,
+    now: int,
+    items: Sequence[Any],
+    results: Sequence[Any],
+    before: Snapshot,
+    after: Snapshot,
+    made: set[str],
 ) -> None:
     """Raises Violation when an answer or a change of a run is not what its report calls for."""
     decided: dict[str, str] = {}
@@ -53,16 +64,20 @@ def check_reports(
                 if said["kind"] == "tags":
                     require(set(said["tags"]) <= set(json.loads(after.runs[run.id].tags)), "I1", what)
             continue
+        if said["kind"] in JOURNALLED:  # see journals.py
+            touched.add(run.id)
+            continue
         if run.id in decided:
             same = said["kind"] == decided[run.id] and said["kind"] in ("failed", "started")
             require(answer.status == "fenced" or same, "I2", f"heard twice: {what}")
             continue
-        if _outcome(oracle, now, run, after.runs[run.id], said, answer):
+        if _outcome(oracle, now, run, said, answer, after):
             decided[run.id] = said["kind"]
             touched.add(run.id)
     for run_id, run in after.runs.items():
+        old = before.runs.get(run_id)
         require(
-            run is before.runs.get(run_id) or run_id in touched,
+            run is old or run_id in touched or run_id in made or has_resumed(old, run),
             "I3",
             f"{run_id} was touched by others' reports",
         )
@@ -78,9 +93,9 @@ def _first_answer(run: Run, item: Any) -> tuple[str, int] | None:
     return ("started", run.lease) if said["kind"] == "started" and run.status is S.EXECUTING else None
 
 
-def _outcome(oracle: Oracle, now: int, run: Run, after: Run, said: Any, answer: Any) -> bool:
+def _outcome(oracle: Oracle, now: int, run: Run, said: Any, answer: Any, snapshot: Snapshot) -> bool:
     """Checks a report under a live lease; whether it moves the run."""
-    kind = said["kind"]
+    kind, after = said["kind"], snapshot.runs[run.id]
     what = f"{said} on {run.status} attempt {run.attempt} of {run.max_attempts}: {answer}, {after.status}"
     if run.status is S.CANCELLED:
         require((answer.status == "ok") == (kind == "closed"), "I9", what)
@@ -93,11 +108,21 @@ def _outcome(oracle: Oracle, now: int, run: Run, after: Run, said: Any, answer: 
         case "succeeded" if run.status is S.EXECUTING:
             require(answer.status == "ok" and after.status is S.COMPLETED_SUCCESSFULLY, "I2", what)
             require(after.output == said["output"], "I18", what)
+            check_output(after, after.output, snapshot.journals.get(run.id, ()), oracle.outcomes)
+        case "suspended" if run.status is S.EXECUTING:
+            require(answer.status == "ok", "I7", what)
+            check_suspension(oracle, run, said, after, snapshot)
         case "started" if run.status is S.REATTEMPTING:
             require(answer.status == "started" and after.status is S.EXECUTING, "I11", what)
             require((answer.lease, answer.attempt) == (after.lease, after.attempt), "I3", what)
         case "failed" if run.status is S.EXECUTING:
-            _failed(oracle, now, run, after, said, answer, what)
+            if is_mismatch(said["error"]):
+                parked = after.status is S.WAITING_FOR_DEPLOY and after.attempt == run.attempt - 1
+                require(parked and after.worker_id is None and answer.status == "ok", "I16", what)
+                oracle.mismatches[run.id] += 1
+            else:
+                check_failure(run, said["error"], snapshot, oracle.outcomes)
+                _failed(oracle, now, run, after, said, answer, what)
         case "crashed":
             _crashed(oracle, now, run, after, said, answer, what)
         case "released":

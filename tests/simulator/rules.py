@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,13 @@ from holdfast.model.duration import lifetime_ms
 from holdfast.model.run import Run
 from holdfast.model.status import FREES_KEY, RunStatus
 from simulator.admission import KEY_LIFETIME_MS, REQUEST_LIFETIME_MS, is_bad
-from simulator.oracle import Oracle, Snapshot, by_lane, require
+from simulator.journals import check_given, check_journal_reports
+from simulator.oracle import Oracle, by_lane
 from simulator.reports import check_reports
+from simulator.snapshot import Snapshot
+from simulator.tokens import Tokens, check_timeouts
+from simulator.violation import require
+from simulator.waits import has_resumed
 
 S = RunStatus
 
@@ -28,6 +33,7 @@ class Rules:
     keys: dict[tuple[str, str, str], tuple[str, int]] = field(default_factory=dict)
     requests: dict[tuple[str, str], tuple[Triggered, int]] = field(default_factory=dict)
     created: Counter[str] = field(default_factory=Counter)
+    tokens: Tokens = field(default_factory=Tokens)
 
     def check(
         self,
@@ -44,7 +50,8 @@ class Rules:
             case "claim":
                 _claims(now, items, results, before, after)
             case "report":
-                check_reports(oracle, now, items, results, before, after)
+                made = check_journal_reports(oracle, self, now, items, results, before, after)
+                check_reports(oracle, now, items, results, before, after, made)
             case "trigger":
                 self._triggers(oracle.latest, now, items, results, before, after)
             case "cancel":
@@ -80,6 +87,7 @@ class Rules:
                         old, new = before.runs[item.run_id], after.runs[result.id]
                         same = (old.task, old.payload, old.queue) == (new.task, new.payload, new.queue)
                         require(same and new.replay_of == old.id, "I1", f"{new.id} is no replay of {old.id}")
+        self.tokens.check(name, now, items, results, before, after)
         if name in ("trigger", "replay"):
             for result in results:
                 if isinstance(result, Triggered):
@@ -102,7 +110,7 @@ class Rules:
                     continue
                 forgotten = latest - answered_at > REQUEST_LIFETIME_MS
                 require(forgotten, "I15", f"request {request}: {result}, not the first answer")
-            self._trigger(now, item, result, before, after)
+            self.check_trigger(now, item, result, before, after)
             if item.request_key is not None and isinstance(result, Triggered):
                 self.requests[request] = (result, now)
             if isinstance(result, Triggered) and not result.is_cached:
@@ -112,7 +120,7 @@ class Rules:
         answered = {result.id for result in results if isinstance(result, Triggered)}
         require(new <= answered, "I15", f"runs that nobody was told of: {sorted(new - answered)}")
 
-    def _trigger(self, now: int, item: NewRun, result: Any, before: Snapshot, after: Snapshot) -> None:
+    def check_trigger(self, now: int, item: NewRun, result: Any, before: Snapshot, after: Snapshot) -> None:
         held = self.keys.get((item.environment_id, item.task, item.idempotency_key or ""))
         if item.idempotency_key is not None and held is not None:
             run = before.runs.get(held[0]) or after.runs.get(held[0])
@@ -166,20 +174,44 @@ def _claims(
             )
             require(before.runs[run.id].status is S.QUEUED, "I3", f"{run.id} was not queued")
             require(run.environment_id == item.environment_id, "I25", f"{run.id} is of another environment")
+            journal = result.journals.get(run.id)
+            if journal is not None:
+                check_given(run.id, journal, after)
             require(run.task in tasks, "I11", f"{run.id} went to a worker without {run.task}")
-            require(
-                run.version_lock in (None, worker["version"]), "I16", f"{run.id} is locked to another version"
-            )
+            require(_may_run(run, worker, before), "I16", f"{run.id} is locked to another version")
         told = {run_id for run_id, _ in result.cancelled}
         closing = {
             r.id for r in before.runs.values() if r.worker_id == item.worker_id and r.status is S.CANCELLED
         }
         require(told == closing, "I9", f"{item.worker_id} was told to stop {told}, not {closing}")
-    started = {run.id for run in after.runs.values() if run.starts > before.runs[run.id].starts}
+    started = {run.id for run in after.runs.values() if run is not before.runs[run.id]}
     require(started == given, "I11", f"started and not told: {sorted(started - given)}")
     for run_id in given:
         _limits(after.runs[run_id], after)
     _order(items, results, before, after, given)
+
+
+def _may_run(run: Run, worker: Mapping[str, Any], before: Snapshot) -> bool:
+    """Whether its version lets a run go to a worker: a child goes anywhere when nobody has its task in that version."""
+    return run.version_lock in (None, worker["version"]) or (
+        run.parent_id is not None
+        and not any(
+            other["environment_id"] == run.environment_id
+            and other["version"] == run.version_lock
+            and run.task in json.loads(other["tasks"])
+            for other in before.workers.values()
+        )
+    )
+
+
+def _is_for(run: Run, version: str) -> bool:
+    return run.version_lock in (None, version)
+
+
+def _is_forsaken(run: Run, store: Snapshot) -> bool:
+    """Whether it is a child of whose version no worker is left that has its task: it may go anywhere."""
+    workers = [one for one in store.workers.values() if one["version"] == run.version_lock]
+    return run.parent_id is not None and not any(run.task in json.loads(one["tasks"]) for one in workers)
 
 
 def _limits(run: Run, after: Snapshot) -> None:
@@ -217,10 +249,12 @@ def _order(
         if run.status is S.QUEUED
         and run.environment_id == item.environment_id
         and run.task in tasks
-        and run.version_lock in (None, worker["version"])
+        and _may_run(run, worker, before)
     ]
     lanes = by_lane(queued)
-    for lane in lanes.values():
+    for lane in (
+        lanes.values() if item.fronts is None else ()
+    ):  # else what came before them waits for the next look
         taken = [run.id in given for run in lane]
         require(taken == sorted(taken, reverse=True), "I22", f"out of order: {[run.id for run in lane]}")
     all_lanes = {
@@ -264,8 +298,11 @@ def _cancels(items: Sequence[Any], results: Sequence[Any], before: Snapshot, aft
             after.runs[run_id].is_final, "I9", f"{run_id} is {after.runs[run_id].status} after the cancel"
         )
     for run_id, run in after.runs.items():
+        old = before.runs[run_id]
         require(
-            run is before.runs[run_id] or run_id in reached, "I9", f"{run_id} was touched by another's cancel"
+            run is old or run_id in reached or has_resumed(old, run),
+            "I9",
+            f"{run_id} was touched by another's cancel",
         )
 
 
@@ -360,6 +397,7 @@ def _upkeep(
             waiting = run.status in (S.DELAYED, S.REATTEMPTING, S.QUEUED) or closing
             overdue = waiting and run.due_at is not None and run.due_at <= now
             require(not overdue, "I13", f"{run.id} {run.status} was due at {run.due_at}, now {now}")
+        check_timeouts(now, after)
         at = results[-1].next_due_at
         require(at is None or at >= now, "I21", f"upkeep spins: next due at {at}, now {now}")
 

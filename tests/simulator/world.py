@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from holdfast.engine.claim import Claimed
 from holdfast.engine.trigger import Triggered
 from holdfast.model.ids import Ids
 from holdfast.model.status import RunStatus
@@ -16,12 +17,14 @@ from simulator.client import Client, Server
 from simulator.drain import drain
 from simulator.network import Lost, Network, Node
 from simulator.options import ENVIRONMENTS, Options, draw, in_force
-from simulator.oracle import Oracle, Violation
+from simulator.oracle import Oracle
 from simulator.rules import Rules
 from simulator.timeline import Timeline
+from simulator.violation import Violation
 from simulator.worker import Worker
 
 BEGINNING = 1_900_000_000_000
+SWEEP_MS = 1_000
 OpenStore = Callable[[Callable[[], int], Ids], Store]  # (clock, ids) -> an empty, migrated store
 
 
@@ -51,6 +54,9 @@ class World:
             self.random, self.store, self.oracle, self.timeline, self.options.faults, self.options.merges
         )
         self.lanes: dict[tuple[int, str], Any] = {}  # what each server remembers of each worker
+        self.looks = 0  # grows with every commit that puts a run before others
+        self._fronts: dict[str, tuple[int, int, Any]] = {}  # when all was looked at, looks, where lines began
+        self.store.on_wake = self._woken
         self.run_ids: list[str] = []
         self.ending = False
         self._requests = 0
@@ -123,6 +129,30 @@ class World:
 
     def some_run(self, recent: int = 0) -> str:
         return self.random.choice(self.run_ids[-recent:])
+
+    def some_ancestor(self) -> str:
+        """A run with descendants that go on, as far as there is one."""
+        runs = self.oracle.now_before.runs.values()
+        roots = sorted({run.root_id for run in runs if run.root_id and not run.is_final})
+        return self.random.choice(roots) if roots else self.some_run()
+
+    def fronts(self, environment_id: str) -> Any:
+        """Where lines began a moment ago, as a server passes it to a claim."""
+        swept_at, looks, fronts = self._fronts.get(environment_id, (0, -1, None))
+        fresh = looks == self.looks and self.oracle.elapsed - swept_at < SWEEP_MS
+        return fronts if fresh and self.options.fronts else None
+
+    def remember(self, environment_id: str, claimed: Claimed, looks: int) -> None:
+        """What a server learns of an answer to a claim; `looks` is from before it."""
+        if claimed.swept:
+            self._fronts[environment_id] = (self.oracle.elapsed, looks, claimed.fronts)
+        elif claimed.runs and environment_id in self._fronts:
+            swept_at, known, _ = self._fronts[environment_id]
+            if known == looks:
+                self._fronts[environment_id] = (swept_at, looks, claimed.fronts)
+
+    def _woken(self, topics: set[str]) -> None:
+        self.looks += any(topic.startswith("front:") for topic in topics)
 
     def delayed(self) -> list[str]:
         """Runs of dev that wait for their time, in the order of a repeatable draw."""
