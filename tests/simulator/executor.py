@@ -18,9 +18,10 @@ from holdfast.stores.base import Tx
 from holdfast.wire.journal import entry
 from holdfast.wire.runs import result
 from holdfast.wire.waits import token_result
-from simulator.execution import Execution, Failed, Gone, Performing, Telling, Waiting
+from simulator.execution import Execution
 from simulator.journals import JOURNALLED, check_given
 from simulator.membership import Held, Membership
+from simulator.needs import Failed, Gone, Performing, Telling, Waiting
 from simulator.network import Lost
 from simulator.violation import Violation, require
 

@@ -24,24 +24,19 @@ S = RunStatus
 
 def check_journals(name: str, before: Snapshot, after: Snapshot) -> None:
     """After whatever call: rows against those before, and against what their run says of them."""
-    for run_id, old in before.journals.items():
-        rows = after.journals.get(run_id, ())
-        if run_id not in after.runs:
-            require(not rows, "I4", f"{run_id} is deleted, its journal is not")
-        elif rows is not old:
-            require(rows[: len(old)] == old, "I4", f"{name} changed the journal of {run_id}: {old} -> {rows}")
-    for run_id, rows in after.journals.items():
+    touched = after.changed
+    if after.journals is not before.journals:
+        every = before.journals.keys() | after.journals.keys()
+        touched = touched | {id for id in every if after.journals.get(id) is not before.journals.get(id)}
+    for run_id in sorted(touched):
+        old, rows = before.journals.get(run_id, ()), after.journals.get(run_id, ())
         run = after.runs.get(run_id)
-        require(run is not None, "I4", f"a journal of {run_id}, which is not there")
-        if rows is before.journals.get(run_id) and run is before.runs.get(run_id):
+        if run is None:
+            require(not rows, "I4", f"{run_id} is deleted, its journal is not")
             continue
+        require(rows[: len(old)] == old, "I4", f"{name} changed the journal of {run_id}: {old} -> {rows}")
         require([row.seq for row in rows] == list(range(len(rows))), "I4", f"{run_id} has gaps: {rows}")
-        if len(rows) > len(before.journals.get(run_id, ())):
-            require(name == "report", "I3", f"{name} added to the journal of {run_id}")
-    for run_id, run in after.runs.items():
-        rows = after.journals.get(run_id, ())
-        if run is before.runs.get(run_id) and rows is before.journals.get(run_id, ()):
-            continue
+        require(len(rows) == len(old) or name == "report", "I3", f"{name} added to the journal of {run_id}")
         size = sum(len((row.value or "").encode()) for row in rows)
         told, counted = (run.entries, run.journal_bytes), (len(rows), size)
         require(told == counted, "I4", f"{run_id} says {told} of its journal, which has {counted}")

@@ -5,9 +5,10 @@ What each use case may and must do is in rules.py. Both know nothing of how the 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from holdfast.model import run as model
@@ -17,7 +18,7 @@ from holdfast.stores.base import Store, Tx, UseCase
 from holdfast.stores.sqlite import SqliteStore
 from simulator.journals import check_journals
 from simulator.ledger import Ledger
-from simulator.snapshot import Snapshot, read
+from simulator.snapshot import Snapshot, read, renewed
 from simulator.violation import require
 from simulator.waits import Awaited, check_waits
 
@@ -122,8 +123,8 @@ class Oracle:
         with suppress(CrashBeforeCommit):
             results = store.transact(crashing(timed) if rolled_back else timed, items)
         before = self.now_before
-        after = before if self._untouched(store) else self.read(store)
         name = use_case.__name__
+        after = self._after(store, name, results)
         self.calls[name] += 1
         self.latest = max(self.latest, *at)
         if results is None:
@@ -136,21 +137,25 @@ class Oracle:
             )
             self._rows(name, at[-1], before, after)
             self.rules.check(self, name, at[-1], items, results, before, after)
-            if after is not before:
+            if after.rows is not before.rows:
                 check_journals(name, before, after)
                 check_waits(self, name, before, after)
-            for run_id, run in after.runs.items():
-                if run is not before.runs.get(run_id):
-                    self._attempts(run, after)
+            for run_id in sorted(after.changed):
+                self._attempts(after.runs[run_id], after)
         self.now_before = after
         return results
 
-    def _untouched(self, store: Store) -> bool:
-        """Whether SQLite says that no row was written; reading the whole store is what costs most."""
+    def _after(self, store: Store, name: str, results: list[Any] | None) -> Snapshot:
+        """The store after a call; reading all of it is what costs most, so SQLite says how many rows were written."""
+        before = self.now_before
         if not isinstance(store, SqliteStore):
-            return False
+            return self.read(store)
         written, self._written = self._written, store._writer.raw.total_changes
-        return written == self._written
+        count = self._written - written
+        if count and name == "renew" and results is not None and count == results.count(None):
+            [after] = store.transact(lambda tx, _: [renewed(tx, before)], [None])
+            return after
+        return self.read(store) if count else replace(before, changed=set())
 
     def read(self, store: Store) -> Snapshot:
         """The store as it is now. Raises Violation when a run has no reason to move (I11)."""
@@ -158,15 +163,13 @@ class Oracle:
         return snapshot
 
     def _rows(self, name: str, now: int, before: Snapshot, after: Snapshot) -> None:
-        for run_id, was in before.runs.items():
-            if run_id not in after.runs:
-                require(
-                    name == "retain" and was.finished_at is not None, "I1", f"{run_id} {was.status} vanished"
-                )
-        for run_id, run in after.runs.items():
-            old = before.runs.get(run_id)
-            if old is run:
-                continue
+        if after.rows is before.rows:
+            return
+        for run_id in before.runs.keys() - after.runs.keys():
+            was = before.runs[run_id]
+            require(name == "retain" and was.finished_at is not None, "I1", f"{run_id} {was.status} vanished")
+        for run_id in sorted(after.changed):
+            run, old = after.runs[run_id], before.runs.get(run_id)
             if old is None:
                 require(name in ("trigger", "replay", "report"), "I1", f"{run_id} appeared by {name}")
                 fresh = run.status in (S.QUEUED, S.DELAYED, S.WAITING_FOR_DEPLOY) and run.worker_id is None
@@ -259,14 +262,6 @@ class Oracle:
         )
         if run.status is S.EXECUTING:
             require(under_way and run.worker_id is not None and run.due_at is None, "I3", f"holder: {seen}")
-
-
-def by_lane(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
-    """Queued runs by task, queue and key, in the order in which they go."""
-    lanes: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
-    for run in sorted(runs, key=lambda run: (run.score, run.id)):
-        lanes[run.task, run.queue, run.concurrency_key].append(run)
-    return lanes
 
 
 class CrashBeforeCommit(Exception):

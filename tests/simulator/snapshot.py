@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from holdfast.model.run import Run
@@ -72,6 +72,7 @@ class Snapshot:
     journals: dict[str, Rows] = field(default_factory=dict)
     waits: dict[str, list[WaitRow]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)  # runs whose row is another one than before, or new
 
     def held(self, environment_id: str) -> list[Run]:
         return [run for run in self.runs.values() if run.holds_slot and run.environment_id == environment_id]
@@ -81,7 +82,7 @@ def read(tx: Tx, before: Snapshot) -> Snapshot:
     """The store as it is; what is as it was in `before` is the same object. Raises Violation for a stuck run."""
     select = tx._connection.select
     after = Snapshot()
-    changed = set()
+    changed = after.changed
     for row in select("select runs.* from runs order by id", {}):
         run_id = row[0]
         known = before.rows.get(run_id)
@@ -92,9 +93,7 @@ def read(tx: Tx, before: Snapshot) -> Snapshot:
             changed.add(run_id)
     for row in select("select run_id, id, number, status from attempts order by run_id, id", {}):
         after.attempts.setdefault(row[0], []).append(row)
-    for row in select("select id, environment_id, version, tasks, lease_until from workers", {}):
-        names = ("id", "environment_id", "version", "tasks", "lease_until")
-        after.workers[row[0]] = dict(zip(names, row, strict=True))
+    after.workers = _workers(select)
     for row in select("select id, concurrency_limit, paused from environments", {}):
         after.environments[row[0]] = (row[1], bool(row[2]))
     for row in select(
@@ -113,6 +112,17 @@ def read(tx: Tx, before: Snapshot) -> Snapshot:
     stuck = tx.all("stuck_runs")
     require(not stuck, "I11", f"without a reason to move: {[(row['id'], row['status']) for row in stuck]}")
     return after
+
+
+def renewed(tx: Tx, before: Snapshot) -> Snapshot:
+    """The same when nothing but leases of workers was written."""
+    return replace(before, workers=_workers(tx._connection.select), changed=set())
+
+
+def _workers(select: Select) -> dict[str, dict[str, Any]]:
+    names = ("id", "environment_id", "version", "tasks", "lease_until")
+    rows = select("select id, environment_id, version, tasks, lease_until from workers", {})
+    return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
 
 
 def _journals(select: Select, before: Snapshot, changed: set[str]) -> dict[str, Rows]:

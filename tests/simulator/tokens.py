@@ -43,7 +43,7 @@ class Tokens:
                     self._created(now, item, result, made, before)
         elif name == "complete":
             _completions(items, results, before, after)
-        if after.tokens is before.tokens:
+        if after.tokens == before.tokens:
             return
         given = [(one.id, one.output) for one in items] if name == "complete" else []
         for id, token in after.tokens.items():

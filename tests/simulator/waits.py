@@ -37,15 +37,17 @@ def check_waits(oracle: Oracle, name: str, before: Snapshot, after: Snapshot) ->
         run = after.runs.get(run_id)
         waits = run is not None and run.status is S.WAITING_TO_RESUME
         require(waits, "I11", f"{run_id} is {run and run.status} and waits for {rows}")
-    for run_id, run in after.runs.items():
-        old = before.runs.get(run_id)
-        if run.status is S.WAITING_TO_RESUME:
-            _suspended(oracle, run, after)
-        elif old is not None and old.status is S.WAITING_TO_RESUME:
+    for run_id in sorted(after.changed):
+        run, old = after.runs[run_id], before.runs.get(run_id)
+        if old is not None and old.status is S.WAITING_TO_RESUME and run.status is not old.status:
             if run.status is S.QUEUED:
                 require(run.suspended, "I12", f"{run_id} does not go on with its attempt: {run}")
                 _resumed(oracle, run, oracle.waits[run_id], after)
-            oracle.waits.pop(run_id)
+            del oracle.waits[run_id]
+    ended = any(after.runs[run_id].is_final for run_id in after.changed) or len(after.runs) < len(before.runs)
+    if ended or after.waits != before.waits or after.tokens != before.tokens:
+        for run_id in oracle.waits:
+            _suspended(oracle, after.runs[run_id], after)
 
 
 def has_resumed(old: Run | None, run: Run) -> bool:
@@ -69,22 +71,30 @@ def check_suspension(oracle: Oracle, run: Run, said: Any, after: Run, snapshot: 
 def _suspended(oracle: Oracle, run: Run, after: Snapshot) -> None:
     rows = after.waits.get(run.id, ())
     asked = oracle.waits[run.id]
-    where = f"{run.id} waits for {rows} of {asked}"
-    require(rows and run.worker_id is None and run.suspended and not run.holds_slot, "I11", where)
+    holds_nothing = rows and run.worker_id is None and run.suspended and not run.holds_slot
+    require(holds_nothing, "I11", f"{run.id} waits for {rows} of {asked}")
     left = set()
     for row in rows:
         same = [one for one in asked if one.part == row.part and one.target == row.target]
         if row.target is None:
             same = [one for one in same if one.due_at == row.due_at]
-        require(same, "I7", f"{where}: nobody asked for {row}")
+        require(same, "I7", f"{run.id}: nobody asked for {row}")
         ended = row.target is not None and _ended(row.target, after) is not None
-        require(not ended, "I7", f"{where}: {row.target} has ended, and nobody told")
+        require(not ended, "I7", f"{run.id} waits for {row}, and its target has ended")
         left.add((row.part, row.target or row.due_at))
     over = [one for one in asked if (one.part, one.target or one.due_at) not in left]
     for one in over:
-        require(_is_over(oracle, one, after), "I7", f"{where}: {one} is lost and not over")
+        require(
+            _is_over(oracle, one, after),
+            "I7",
+            f"{run.id} does not wait for {one} any more, and it is not over",
+        )
     parts = {part for part, _ in left}
-    require(not _goes_on(over, parts, after), "I7", f"{where}: it should go on after {over}")
+    require(
+        not _goes_on(over, parts, after),
+        "I7",
+        f"{run.id} waits for {rows}: it should go on after {over} of {asked}",
+    )
 
 
 def _resumed(oracle: Oracle, run: Run, asked: Sequence[Awaited], after: Snapshot) -> None:
