@@ -162,8 +162,9 @@ class Client:
         waiting = [token.id for token in tokens.values() if token.status == "WAITING"]
         if ids := waiting if waiting and random.random() < 0.7 else list(tokens):
             output = random.choice(["7", "8", '"text"', '{"a": 1}'])
-            environment = self._environment() if random.random() < 0.2 else "dev"
-            item = Completion(environment, random.choice(ids), output)
+            id = random.choice(ids)
+            environment = self._environment() if random.random() < 0.1 else tokens[id].environment_id
+            item = Completion(environment, id, output)
             self.world.call_until_answered(self, complete, [item])
 
     def _token(self) -> None:

@@ -58,9 +58,7 @@ def drain(world: World) -> None:
         if not left:
             return
         _help(world, left)
-        world.pass_time(
-            world.random.choice([0, 100, world.options.lease_ms // 4, world.options.lease_ms // 2])
-        )
+        world.pass_time(world.random.choice([0, 100, world.lease_ms // 4, world.lease_ms // 2]))
         if not any(run.worker_id or run.status is RunStatus.QUEUED for run in left):
             world.pass_time(max(0, _next_due(world, left) - world.now))
     # What is still there is stuck: its worker lives and renews, and neither of them knows.

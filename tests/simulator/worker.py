@@ -106,7 +106,13 @@ class Worker:
             queues = tuple(QueueSpec(queue.name) for queue in queues)
         fingerprint = f"code-{self.code}"
         item = Registering(
-            self.environment_id, self.name, fingerprint, self.tasks, queues, options.lease_ms, self.replaces
+            self.environment_id,
+            self.name,
+            fingerprint,
+            self.tasks,
+            queues,
+            self.world.lease_ms,
+            self.replaces,
         )
         self.world.network.send(self, register, [item], self._joined)
 
@@ -169,9 +175,7 @@ class Worker:
             elif then is not None:
                 then()
 
-        network.send(
-            self, renew, [(membership.id, self.environment_id, self.world.options.lease_ms)], renewed
-        )
+        network.send(self, renew, [(membership.id, self.environment_id, self.world.lease_ms)], renewed)
 
     def _depart(self, membership: Membership) -> None:
         """Leaves, after what no claim has brought it was given back."""

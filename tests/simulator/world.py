@@ -25,6 +25,7 @@ from simulator.worker import Worker
 
 BEGINNING = 1_900_000_000_000
 SWEEP_MS = 1_000
+LAST_LEASE_MS = 60_000
 OpenStore = Callable[[Callable[[], int], Ids], Store]  # (clock, ids) -> an empty, migrated store
 
 
@@ -87,6 +88,11 @@ class World:
             if self.options.clock_jumps and self.random.random() < 0.02:
                 self.now += self.random.choice([-3_600_000, -1_000, 3_600_000])
         drain(self)
+
+    @property
+    def lease_ms(self) -> int:
+        """Of workers; long at the end, so that time may pass quickly while they live."""
+        return LAST_LEASE_MS if self.ending else self.options.lease_ms
 
     def pass_time(self, ms: int) -> None:
         self.now += ms
