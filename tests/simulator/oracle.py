@@ -224,6 +224,7 @@ class Oracle:
             if run.status in FINAL - {S.CANCELLED}:
                 ended = run.finished_at == now and run.worker_id is None and run.due_at is None
                 require(ended, "I2", f"{where}: ended with loose ends")
+        require(run.operations == old.operations or name == "report", "I16", f"{where}: changes counted")
         if run.entries > old.entries:
             self.losses[run.id] = 0
         if old.suspended and not run.suspended and run.status is S.EXECUTING:

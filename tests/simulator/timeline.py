@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -32,9 +33,10 @@ def shown(value: Any) -> str:
             said = getattr(value, field.name)
             if said is None or said == () or said == field.default:
                 continue
-            if isinstance(said, list | tuple):
-                parts.append(f"{field.name}=[{', '.join(shown(one) for one in said)}]")
-            else:
-                parts.append(f"{field.name}={said!r}")
+            parts.append(f"{field.name}={shown(said)}")
         return f"{type(value).__name__}({', '.join(parts)})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {shown(said)}' for name, said in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(shown(one) for one in value)}]"
     return repr(value)
