@@ -444,3 +444,62 @@ def test_a_failure_that_a_branch_has_handled_is_not_tried_again(holdfast: InMemo
     run = holdfast.start(work)
     assert run.result() == 2
     assert len(run.children) == 1
+
+
+@pytest.mark.parametrize("how", ["first", "limit"])
+def test_a_child_that_failed_in_a_wait_for_several_or_with_a_limit_is_triggered_anew(
+    holdfast: InMemory, how: str
+) -> None:
+    fails = [True]
+
+    @step
+    async def note() -> None: ...
+
+    @task(retry=1)
+    async def child(minutes: int) -> int:
+        await wait.asleep(60 * minutes)
+        if minutes == 1 and fails and fails.pop():
+            raise ValueError("once")
+        return minutes
+
+    @task(retry=2)
+    async def work() -> int:
+        quick, slow = await child.atrigger(1), await child.atrigger(60)
+        if how == "limit":
+            return await quick.aresult(timeout="1d")
+        winner = await wait.afirst(quick, slow)
+        await note()
+        return await winner.aresult()
+
+    run = holdfast.start(work)
+    holdfast.clock.advance("3m")
+    assert (run.result(), len(run.children)) == (1, 3)
+    assert holdfast.calls(note) == (how == "first")
+
+
+def test_metadata_after_a_failure_is_that_of_the_way_the_code_takes_now(holdfast: InMemory) -> None:
+    fails = [True]
+
+    @step
+    async def flaky() -> None:
+        if fails and fails.pop():
+            raise ValueError("once")
+
+    @step
+    async def clean_up() -> None: ...
+
+    @task(retry=2)
+    async def work() -> None:
+        metadata = current_run().metadata
+        metadata.increment("begun")
+        try:
+            await flaky()
+        except ValueError:
+            metadata["stage"] = "failed"
+            await clean_up()
+            raise
+        metadata["stage"] = "done"
+
+    run = holdfast.start(work)
+    run.result()
+    assert run.metadata == {"begun": 1, "stage": "done"}

@@ -234,6 +234,10 @@ def _after_forgetting(entries: Sequence[Entry]) -> tuple[dict[int, list[int]], s
     loose: set[int] = set()
     for entry in entries:
         if entry.kind == FORGET and (gone := json.loads(entry.value or "[]")):
+            # A run that failed has a successor: what was recorded of its end elsewhere is about nobody now.
+            runs = {entries[seq].ref for seq in gone if entries[seq].ref is not None}
+            about = (one for one in entries[: entry.seq] if one.ref in runs and one.kind in (DONE, FIRST))
+            gone = {*gone, *(one.seq for one in about)}
             for seq in gone:
                 forgotten[seq].append(entry.seq)
             loose.update(range(min(gone) + 1, entry.seq))

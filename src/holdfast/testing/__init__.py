@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -205,9 +205,9 @@ class InMemory:
         ends otherwise than one that is not killed.
         """
         completions = [token["output"] for token in self._completed_tokens()]
-        expected = _in_a_new_world(task.id, payload, completions, None)
+        expected = _in_a_new_world(task.id, payload, completions, ())
         for entry in range(1, expected.entries + 1):
-            found = _in_a_new_world(task.id, payload, completions, entry)
+            found = _in_a_new_world(task.id, payload, completions, (entry,))
             where = f"{task.id}, killed after entry {entry} of {expected.entries} ({found.killed_at})"
             if found.repeated:
                 raise NotCrashSafe(f"{where}: recorded and executed again: {found.repeated}")
@@ -216,10 +216,10 @@ class InMemory:
                     f"{where}: it ended {_shown(found.outcome)} and not {_shown(expected.outcome)}"
                 )
 
-    def prepare(self, kill_after: int | None) -> None:
-        """For a run that is killed after so many entries of its journal."""
+    def prepare(self, kills: Sequence[int]) -> None:
+        """For a run whose process is killed when its journal has so many entries, each time anew."""
         self._register()
-        self.worker.kill_after = kill_after
+        self.worker.kills.extend(kills)
 
     def next_due(self) -> int | None:
         """When something happens by itself next, in epoch milliseconds."""
@@ -312,11 +312,11 @@ class InMemory:
 
 
 def _in_a_new_world(
-    task_id: str, payload: Any, completions: list[str | None], kill_after: int | None
+    task_id: str, payload: Any, completions: list[str | None], kills: Sequence[int]
 ) -> Played:
     world = InMemory()
     try:
-        return played(world, task_id, payload, completions, kill_after)
+        return played(world, task_id, payload, completions, kills)
     finally:
         world.close()
 

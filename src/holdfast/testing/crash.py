@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -34,10 +35,10 @@ class Played:
 
 
 def played(
-    world: InMemory, task_id: str, payload: Any, completions: list[str | None], kill_after: int | None
+    world: InMemory, task_id: str, payload: Any, completions: list[str | None], kills: Sequence[int]
 ) -> Played:
-    """Runs a task in a world of its own; with `kill_after` its process dies after so many entries."""
-    world.prepare(kill_after)
+    """Runs a task in a world of its own; its process dies when its journal has as many entries as `kills` says."""
+    world.prepare(kills)
     path = f"/api/v1/tasks/{quote(task_id, safe='')}/trigger"
     request = Request("POST", path, to_json({"payload": payload}))
     connection = world.client.connection
@@ -60,6 +61,6 @@ def played(
     return Played(
         len(world.journal(run.id)),
         (str(run.status), run.output, told),
-        dict(again) if kill_after is not None else {},
+        dict(again) if kills else {},
         worker.killed_at,
     )

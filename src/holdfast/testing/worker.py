@@ -15,7 +15,7 @@ from holdfast.engine import upkeep as keeping
 from holdfast.errors import HoldfastError
 from holdfast.sdk import registry
 from holdfast.worker.api import AsgiApi
-from holdfast.worker.executor import Executor
+from holdfast.worker.executor import Executor, Running
 from holdfast.worker.held import JOURNAL
 from holdfast.worker.link import Outbox, PipeLink
 from holdfast.worker.pipe import Message
@@ -40,7 +40,7 @@ class Worker:
     def __init__(self, engine: Engine, api: AsgiApi, clock: Clock) -> None:
         self.performed: Counter[str] = Counter()
         self.recorded: Counter[str] = Counter()
-        self.kill_after: int | None = None
+        self.kills: deque[int] = deque()  # after how many entries the process dies, in order
         self.killed_at = ""
         self.lost: Counter[str] = Counter()  # steps that a kill interrupted
         self._engine = engine
@@ -123,7 +123,7 @@ class Worker:
 
     async def close(self) -> None:
         for running in list(self._executor._running.values()):
-            running.task.cancel()
+            _kill(running)
         await asyncio.sleep(0)
 
     async def pass_once(self) -> keeping.Passed:
@@ -228,22 +228,19 @@ class Worker:
     # ---- being killed
 
     def _is_killed(self, report: Message) -> bool:
-        if self.kill_after is None or self._running.get(report["run"], {}).get("parentId") is not None:
+        if not self.kills or self._running.get(report["run"], {}).get("parentId") is not None:
             return False
-        return bool(report["first"] + len(report.get("entries", [None])) >= self.kill_after)
+        return bool(report["first"] + len(report.get("entries", [None])) >= self.kills[0])
 
     async def _die(self, report: Message) -> None:
         """Everything that runs stops where it is, and another worker takes its place."""
         names = [entry["name"] for entry in report.get("entries", ())] or [report["name"]]
         self.killed_at = names[-1]
-        self.kill_after = None
+        self.kills.popleft()
         self.lost = self.performed - self.recorded
         self._life += 1
         for running in list(self._executor._running.values()):
-            running.stopping = True
-            if running.session.made is not None:
-                running.session.made.interrupt()
-            running.task.cancel("killed")
+            _kill(running)
         for _ in range(3):
             await asyncio.sleep(0)
         self._running.clear()
@@ -251,6 +248,15 @@ class Worker:
         self._said.clear()
         self._executor = self._new_executor()
         await self.register(replaces=self._id)
+
+
+def _kill(running: Running) -> None:
+    running.stopping = True
+    if running.session.made is not None:
+        running.session.made.interrupt()
+    running.task.cancel("killed")
+    for branch in running.branches.left():
+        branch.cancel()
 
 
 class Said:

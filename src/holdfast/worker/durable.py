@@ -160,7 +160,7 @@ class Durable:
         await self._in_turn(entry)
         if entry.ok is False and kind in (kinds.DONE, kinds.FIRST):
             refusal = error_from(_json(entry.value))
-            self._failures.add(refusal, entry)
+            self._failures.add(refusal, entry, self.operations)
             raise refusal
         return entry
 
@@ -208,11 +208,13 @@ class Durable:
         """`error` is raised for the failure that an entry records: of a step or trigger, or the result of a run."""
         entry = self._results.get(about) if isinstance(about, str) else about
         if entry is not None:
-            self._failures.add(error, entry)
+            self._failures.add(error, entry, self._changes())
 
     def to_forget(self, error: BaseException) -> list[int]:
         """The recorded failures that ended the attempt with `error`, by seq: the next attempt tries them anew."""
-        return self._failures.to_forget(error)
+        forgotten = self._failures.to_forget(error)
+        self.operations = self._failures.changes_before(forgotten, self.operations)
+        return forgotten
 
     async def pause(self, seconds: float) -> None:
         """Sleep within a step."""
@@ -315,14 +317,18 @@ class Durable:
         self, runs: Sequence[str], tokens: Sequence[str], due_at: int | None = None
     ) -> tuple[str, dict[str, Any]] | None:
         """The first of these to end, and its result; None when `due_at` came before."""
-        name = ", ".join([*runs, *tokens][:4])[:200]
+        # Not by their ids: one that failed an attempt is triggered anew, and has another one.
+        name = f"first of {len(runs) + len(tokens)}"
         entry = await self.recall(kinds.FIRST, name)
         if entry is not None:
             return None if entry.ref is None else (entry.ref, await self._result(entry))
         found = await self._waited(kinds.FIRST, name, Parked(set(runs), set(tokens), due_at))
         wanted = next((id for id in (*runs, *tokens) if id in found), None)
         value = None if wanted is None or wanted in runs else _text(found[wanted])
-        await self._in_turn(self.note(kinds.FIRST, name, value=value, ref=wanted))
+        noted = self.note(kinds.FIRST, name, value=value, ref=wanted)
+        if wanted is not None:
+            self._results[wanted] = noted
+        await self._in_turn(noted)
         return None if wanted is None else (wanted, found[wanted])
 
     async def result_of(self, id: str, *, token: bool = False) -> dict[str, Any]:
@@ -365,7 +371,8 @@ class Durable:
             raise
         except REFUSED as error:
             told = {"error": str(error), "code": error.code}
-            self._failures.add(error, await self.record(kind, name, ok=False, value=_text(told)))
+            entry = await self.record(kind, name, ok=False, value=_text(told))
+            self._failures.add(error, entry, self.operations)
             raise
 
     async def _park(self, parked: Parked) -> dict[str, Any]:

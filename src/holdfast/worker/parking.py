@@ -159,6 +159,7 @@ class Parking:
                     if isinstance(asked.exception(), REFUSED):
                         await self._blame()
                     else:
+                        looked = polled.difference(asked.result())
                         self._deliver(asked.result())
         finally:
             if polling is not None:
