@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.errors import ReplayMismatch
-from holdfast.model.journal import DONE, FORGET, STEP, TRIGGER, Entry, Journal
+from holdfast.model.journal import DONE, FIRST, FORGET, STEP, TRIGGER, Entry, Journal
 
 
 def journal(*entries: tuple[Any, ...]) -> Journal:
@@ -166,3 +166,21 @@ def test_only_the_last_entry_can_be_taken_back() -> None:
     j = journal()
     first, second = j.add("", STEP, "a"), j.add("", STEP, "b")
     assert (j.take_back(first), j.take_back(second), j.count) == (False, True, 1)
+
+
+def test_a_trigger_that_was_cancelled_and_forgotten_is_made_anew() -> None:
+    j = journal(("", STEP, "a", None, False), ("f.0", TRIGGER, "child", None, None), forget(0, 1))
+    assert asked(j, "f.0", "child", TRIGGER) is None
+
+
+def test_what_was_recorded_of_a_run_that_has_a_successor_is_forgotten_everywhere() -> None:
+    j = journal(
+        ("", TRIGGER, "child", None, True, '[{"id": "run_1"}]'),
+        ("f.0", FIRST, "first of 1", None, True, None, "run_1"),
+        ("f.0", STEP, "a"),
+        ("", DONE, "run_1", None, True, None, "run_1"),
+        forget(3),
+    )
+    assert asked(j, "", "child", TRIGGER) == 0
+    assert asked(j, "f.0", "first of 1", FIRST) is None
+    assert asked(j, "f.0", "a") == 2

@@ -107,7 +107,8 @@ class Journal:
         for entry in entries:
             for seq in forgotten.get(entry.seq, ()):
                 self._given_up[entry.seq if entry.ref is None else entry.ref].append(seq)
-            if entry.kind == FORGET or (entry.seq in forgotten and entry.kind != TRIGGER):
+            was_made = entry.kind == TRIGGER and entry.ok is not None  # it stays, whatever became of the runs
+            if entry.kind == FORGET or (entry.seq in forgotten and not was_made):
                 continue
             if entry.seq in loose:
                 if entry.ok is None:
