@@ -232,7 +232,8 @@ class Oracle:
             require(goes_on, "I12", f"{where}: resumed as {run}, not as {old}")
             require(run.attempt_started_at == old.attempt_started_at, "I12", f"{where}: begins anew")
         else:
-            require(run.resumes == old.resumes, "I12", f"{where}: a resume was counted")
+            resumes = 0 if run.starts > old.starts else old.resumes
+            require(run.resumes == resumes, "I12", f"{where}: a resume was counted")
         if run.starts > old.starts:
             require(run.status is S.EXECUTING and run.starts == old.starts + 1, "I3", f"{where}: starts")
             require(

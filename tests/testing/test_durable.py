@@ -735,6 +735,24 @@ def test_hooks_around_waits_and_the_locals_of_a_process(holdfast: InMemory) -> N
     assert story == ["start", "wait with {'connection': 'connected'}", "resume with {}"]
 
 
+def test_a_run_that_resumes_in_the_millisecond_in_which_it_began_is_resumed_all_the_same(
+    holdfast: InMemory,
+) -> None:
+    story: list[str] = []
+
+    @task
+    def child() -> None: ...
+
+    @task(on_resume=lambda run: story.append("resume"))
+    async def work() -> int:
+        await child.arun()
+        return current_run().attempt
+
+    run = holdfast.start(work)
+    assert run.result() == 1
+    assert story == ["resume"]
+
+
 def test_code_that_changed_under_a_waiting_run_stops_and_goes_on_when_it_is_mended(
     holdfast: InMemory,
 ) -> None:

@@ -74,7 +74,7 @@ class Run:
     entries: int = 0  # of its journal
     journal_bytes: int = 0  # of their values
     suspended: bool = False  # from a suspension until the claim that resumes it: the attempt goes on
-    resumes: int = 0
+    resumes: int = 0  # of the attempt under way
     active_ms: int = 0  # of the attempt under way, before its suspensions
     operations: int = 0  # how many of its code's changes to metadata and tags are written
 

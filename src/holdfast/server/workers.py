@@ -202,7 +202,7 @@ def _claimed(run: Run, journal: Sequence[Mapping[str, Any]] | None) -> wire.Clai
         "journal": None if journal is None else [entry(row) for row in journal],
         "resumes": run.resumes,
         # A new attempt begins with its claim, a suspended one began before.
-        "resumed": run.resumes > 0 and run.attempt_started_at != run.updated_at,
+        "resumed": run.resumes > 0,
         "activeMs": run.active_ms,
         "operations": run.operations,
     }

@@ -158,7 +158,7 @@ class ClaimedRun(TypedDict):
     rootId: str | None
     entries: int  # of its journal
     journal: list[JournalEntry] | None  # the whole of it; None when it is empty, or too large to stand here
-    resumes: int  # how often it was suspended and has gone on
+    resumes: int  # how often this attempt was suspended and has gone on
     resumed: bool  # it goes on now with the attempt that was suspended
     activeMs: int  # of that attempt before
     operations: int  # how many of its code's changes of metadata are written

@@ -126,9 +126,9 @@ select ready.id, ready.task, ready.score, ready.queue, ready.concurrency_key
 
 -- name: start_runs
 -- Begins an attempt of each run, or goes on with that of a suspended one. :starts are run ids. :policies are
--- [task, max_attempts, max_duration] for runs that were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
--- still queued; none when the worker is gone by now. A claim that waited for a lock may have begun before its runs were
--- created: none starts before that.
+-- [task, max_attempts, max_duration] for runs that were triggered before their task was known, :max_attempts is for
+-- tasks without one. Returns the runs that were still queued; none when the worker is gone by now. A claim that waited
+-- for a lock may have begun before its runs were created: none starts before that.
 with c as materialized (select value as id from jsonb_array_elements_text(:starts::jsonb) order by value desc),
      p as materialized (select value ->> 0 as task, (value ->> 1)::bigint as attempts, (value ->> 2)::bigint as duration
                           from jsonb_array_elements(:policies::jsonb)),
@@ -136,7 +136,7 @@ with c as materialized (select value as id from jsonb_array_elements_text(:start
 update runs
    set status = 'EXECUTING', lease = runs.lease + 1, worker_id = w.id, version = :version,
        attempt = runs.attempt + 1 - runs.suspended, starts = runs.starts + 1 - runs.suspended,
-       resumes = runs.resumes + runs.suspended, suspended = 0, due_at = null,
+       resumes = (runs.resumes + 1) * runs.suspended, suspended = 0, due_at = null,
        max_attempts = coalesce(runs.max_attempts, (select p.attempts from p where p.task = runs.task), :max_attempts),
        max_duration = coalesce(runs.max_duration, (select p.duration from p where p.task = runs.task)),
        updated_at = greatest(:now, runs.created_at),
@@ -164,7 +164,7 @@ returning runs.id
 with c as materialized (select value as v from jsonb_array_elements(:starts::jsonb) order by value ->> 0 desc)
 update runs
    set status = 'EXECUTING', lease = runs.lease + 1, attempt = runs.attempt + 1, starts = runs.starts + 1,
-       due_at = null, updated_at = :now, attempt_started_at = :now
+       resumes = 0, due_at = null, updated_at = :now, attempt_started_at = :now
   from c
  where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint and runs.status = 'REATTEMPTING'
    and runs.worker_id is not distinct from :worker_id

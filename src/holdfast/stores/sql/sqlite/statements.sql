@@ -121,15 +121,15 @@ select runs.id, runs.task, runs.score, runs.queue, runs.concurrency_key
 
 -- name: start_runs
 -- Begins an attempt of each run, or goes on with that of a suspended one. :starts are run ids. :policies are
--- [task, max_attempts, max_duration] for runs that were triggered before their task was known, :max_attempts is for tasks without one. Returns the runs that were
--- still queued.
+-- [task, max_attempts, max_duration] for runs that were triggered before their task was known, :max_attempts is for
+-- tasks without one. Returns the runs that were still queued.
 with c as materialized (select value as id from json_each(:starts)),
      p as materialized (select value ->> 0 as task, value ->> 1 as attempts, value ->> 2 as duration
                           from json_each(:policies))
 update runs
    set status = 'EXECUTING', lease = runs.lease + 1, worker_id = :worker_id, version = :version,
        attempt = runs.attempt + 1 - runs.suspended, starts = runs.starts + 1 - runs.suspended,
-       resumes = runs.resumes + runs.suspended, suspended = 0, due_at = null,
+       resumes = (runs.resumes + 1) * runs.suspended, suspended = 0, due_at = null,
        max_attempts = coalesce(runs.max_attempts, (select p.attempts from p where p.task = runs.task), :max_attempts),
        max_duration = coalesce(runs.max_duration, (select p.duration from p where p.task = runs.task)),
        updated_at = max(:now, runs.created_at),
@@ -155,7 +155,7 @@ returning runs.id
 with c as materialized (select value as v from json_each(:starts))
 update runs
    set status = 'EXECUTING', lease = runs.lease + 1, attempt = runs.attempt + 1, starts = runs.starts + 1,
-       due_at = null, updated_at = :now, attempt_started_at = :now
+       resumes = 0, due_at = null, updated_at = :now, attempt_started_at = :now
   from c
  where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1 and runs.status = 'REATTEMPTING'
    and runs.worker_id = :worker_id
