@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from holdfast.errors import AbortRun, RetryAfter
-from holdfast.sdk import registry
 from holdfast.sdk.context import CurrentRun
 from holdfast.sdk.decorator import task
 from holdfast.sdk.hooks import global_hooks
@@ -17,10 +16,8 @@ from holdfast.worker.session import AttemptSession
 
 
 @pytest.fixture(autouse=True)
-def _clean_registry():
-    yield
-    registry.clear()
-    global_hooks.clear()
+def own_registry(nothing_registered: None) -> None:
+    """Each test declares its own tasks."""
 
 
 def attempt(function: Any, payload: str | None = None, number: int = 1, **options: Any) -> Outcome:
