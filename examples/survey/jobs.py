@@ -7,6 +7,7 @@ its first attempt and succeeds on its second, to show what a retry looks like.
 
 import ast
 import sysconfig
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from holdfast import Retry, arun_all, current_run, progress, task
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 NOT_OURS = {"site-packages", "dist-packages", "__pycache__", "lib-dynload"}
+parsing = threading.Lock()  # Python 3.11 counts the depth of all trees under construction as one, and fails
 
 
 @dataclass
@@ -71,7 +73,8 @@ def survey_file(file: Path, found: Survey) -> None:
     source = file.read_bytes()
     found.lines += source.count(b"\n")
     try:
-        tree = ast.parse(source)
+        with parsing:
+            tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         found.unreadable += 1
         return
