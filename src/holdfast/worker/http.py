@@ -82,12 +82,14 @@ class Pool:
             connection = self._from_idle() or await self._connect()
             head = f"{method} {self._path}{path}{self._lines}{len(body)}\r\n\r\n"
             try:
-                answer = await connection.call(head.encode("latin-1") + body)
+                answer = await connection.call(head.encode() + body)
             except BaseException:
                 connection.close()
                 raise
             if connection.is_open:
                 self._idle.append(connection)
+            else:
+                connection.close()
             return answer
 
     async def close(self) -> None:
