@@ -52,10 +52,10 @@ class Cluster:
         server = self._server
         pgexec(
             "pg_ctl",
-            ("-w", "-t", "30", "-D", str(server.pgdata), "-l", str(server.log), *arguments),
+            ("-w", "-t", "120", "-D", str(server.pgdata), "-l", str(server.log), *arguments),
             bin_path=server.bin_path,
             user=server.system_user,
-            timeout=40,
+            timeout=130,
         )
 
 
