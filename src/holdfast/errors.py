@@ -5,7 +5,7 @@
     ├── Unprocessable       well-formed, but refused
     ├── PayloadTooLarge     over a size limit
     ├── NotAuthorised       the key is missing or unknown
-    ├── Forbidden           the public token does not cover this
+    ├── Forbidden           the credential does not cover this
     ├── NotFound            no such thing in this environment
     ├── RunNotFound
     ├── WaitpointNotFound   no such token in this environment
@@ -82,9 +82,10 @@ class NotAuthorised(HoldfastError):
 
 
 class Forbidden(HoldfastError):
-    """The public token is valid and does not cover this; the message names what it lacks."""
+    """The credential is valid and does not cover this; the message names what it lacks."""
 
-    code = "forbidden"
+    code = "unauthorized"  # the word of the wire contract, 1.4
+    param = "access_token"
 
 
 class NotFound(HoldfastError):

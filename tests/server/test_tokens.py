@@ -203,15 +203,16 @@ async def test_a_public_token_completes_its_waitpoint_and_nothing_else(world: Wo
     response = await world.dev.post(TOKENS, json={})
     token, other = response.json()["id"], (await create(world.dev))["id"]
     headers = {"authorization": f"Bearer {response.headers['x-trigger-jwt']}"}
-    await refused(world.dev.post(f"{TOKENS}/{other}/complete", json={}, headers=headers), 403, "forbidden")
+    await refused(world.dev.post(f"{TOKENS}/{other}/complete", json={}, headers=headers), 403, "unauthorized")
     for method, url in (
         ("GET", TOKENS),
         ("POST", TOKENS),
         ("GET", f"{TOKENS}/{token}"),
-        ("GET", "/api/v1/runs"),
-        ("POST", "/api/v1/tasks/echo/trigger"),
+        ("GET", "/api/v1/runs/run_1/result"),
     ):
         await refused(world.dev.request(method, url, headers=headers), 401, "not_authorised")
+    for method, url in (("GET", "/api/v1/runs"), ("POST", "/api/v1/tasks/echo/trigger")):
+        await refused(world.dev.request(method, url, headers=headers), 403, "unauthorized")
     await ok(world.dev.post(f"{TOKENS}/{token}/complete", json={"data": 1}, headers=headers))
     assert (await read(world.dev, token))["output"] == "1"
 

@@ -130,7 +130,7 @@ def error_shape(response: httpx2.Response) -> dict[str, Any]:
     assert body["error"]
     assert isinstance(body["code"], str)
     assert body["code"].isidentifier()
-    assert set(body) <= {"error", "code", "param", "details"}
+    assert set(body) <= {"error", "code", "param", "details", "type"}
     assert isinstance(body.get("param", ""), str)
     for detail in body.get("details", []):
         assert set(detail) == {"path", "message"}

@@ -109,6 +109,7 @@ def replay(tx: Tx, items: list[Replay]) -> list[Any]:
                 "environment_id": answer.environment_id,
                 "task": answer.task,
                 "payload": answer.payload,
+                "payload_type": answer.payload_type,
                 "tags": json.loads(answer.tags),
                 "concurrency_key": answer.concurrency_key or None,
                 "machine": answer.machine,

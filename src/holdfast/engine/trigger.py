@@ -29,12 +29,14 @@ class NewRun:
     environment_id: str
     task: str
     payload: str | None = None  # JSON text
+    payload_type: str | None = None  # None is application/json
     queue: str | None = None
     concurrency_key: str | None = None
     delay: Any = None
     ttl: Any = None  # text, or seconds; zero and below mean none
     idempotency_key: str | None = None
     idempotency_key_ttl: str | None = None
+    idempotency_key_shown: str | None = None  # what the user wrote, where the key is a hash of it
     machine: str | None = None
     max_attempts: int | None = None
     max_duration: float | None = None
@@ -189,6 +191,8 @@ def new_run(tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run]
         error=None,
         payload=item.payload,
         output=None,
+        payload_type=item.payload_type,
+        idempotency_key_shown=item.idempotency_key_shown,
     )
 
 

@@ -77,6 +77,9 @@ class Run:
     resumes: int = 0  # of the attempt under way
     active_ms: int = 0  # of the attempt under way, before its suspensions
     operations: int = 0  # how many of its code's changes to metadata and tags are written
+    payload_type: str | None = None  # of the payload's text; None is application/json
+    output_type: str | None = None
+    idempotency_key_shown: str | None = None  # what the user wrote, where `idempotency_key` is a hash of it
 
     @property
     def is_final(self) -> bool:

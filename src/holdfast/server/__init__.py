@@ -18,10 +18,9 @@ from starlette.types import ASGIApp
 from holdfast.engine import Engine
 from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.server import listing, openapi, runs, waits, workers
-from holdfast.server.auth import Keys, environment_of_key
+from holdfast.server.auth import Keyring, environment_of_key
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
 from holdfast.server.routing import BODY_SECONDS, RawPaths
-from holdfast.server.tokens import signers
 
 __all__ = ["ENDPOINTS", "create_app", "environment_of_key"]
 
@@ -45,10 +44,10 @@ def create_app(
     Its lifespan runs the upkeep loop, so it must be entered: uvicorn does; a test enters
     `lifespan(engine)` itself.
     """
-    known, signing = Keys(keys), signers(keys, public_url)
+    keyring = Keyring(engine, keys, public_url)
     routes = []
     for endpoint in ENDPOINTS:
-        serve = endpoint.serve(engine, known, signing, body_seconds)
+        serve = endpoint.serve(engine, keyring, body_seconds)
         routes.append(Route(endpoint.path, serve, methods=[endpoint.method]))
     app = Starlette(
         routes=[*routes, *_open_routes(engine)],

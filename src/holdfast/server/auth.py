@@ -1,18 +1,44 @@
-"""Secret keys: which environment a request acts in."""
+"""Credentials: who asks, and in which environment (the wire contract, 1.1)."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 
 from starlette.requests import Request
 
+from holdfast.engine import Engine
 from holdfast.errors import BadSetting, NotAuthorised
+from holdfast.server.tokens import Signer, verified
 
 PREFIXES = {"tr_dev_": "dev", "tr_stg_": "staging", "tr_prod_": "prod"}
 MIN_KEY = 16
 MAX_KEY = 512
+
+
+class Kind(StrEnum):
+    ROOT = "root"  # a secret key that may do all and signs public tokens
+    SECRET = "secret"  # an additional secret key, perhaps limited to scopes  # noqa: S105
+    PUBLIC_KEY = "public_key"  # reads runs, without payload and output
+    PUBLIC_TOKEN = "public_token"  # a JWT: what its scopes say  # noqa: S105
+    OPEN = "open"  # no credential: the address itself is the secret
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Who asks.
+
+    scopes  what it is limited to; None for everything in its environment
+    once    the digest of a public token that may be used a single time
+    """
+
+    environment_id: str
+    kind: Kind
+    scopes: tuple[str, ...] | None = None
+    once: str | None = None
 
 
 def environment_of_key(key: str) -> str:
@@ -30,31 +56,47 @@ def environment_of_key(key: str) -> str:
     )
 
 
-class Keys:
-    """The secret keys in force. Compared as digests in constant time, so that timing tells nothing."""
+class Keyring:
+    """The keys in force. Compared as digests in constant time, so that timing tells nothing."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
+    def __init__(self, engine: Engine, keys: Mapping[str, str], public_url: str) -> None:
+        self._engine = engine
         self._digests = [
             (hashlib.sha256(key.encode()).digest(), environment) for key, environment in keys.items()
         ]
+        self._signers = {
+            environment: Signer(environment, keys, public_url) for environment in set(keys.values())
+        }
 
-    def public_token(self, request: Request) -> str | None:
-        """The public token (a JWT) of a request; None when it has something else."""
-        _, _, given = request.headers.get("authorization", "").partition(" ")
-        return given.strip() if given.count(".") == 2 and not given.startswith(tuple(PREFIXES)) else None
-
-    def environment(self, request: Request) -> str:
-        """The environment of the request's key. Raises NotAuthorised."""
+    async def credential(self, request: Request) -> Credential:
+        """Who asks. Raises NotAuthorised."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
+        key = key.strip()
+        if scheme.lower() != "bearer" or not key:
             raise NotAuthorised(
                 "Invalid or Missing API key: send the header Authorization: Bearer <secret key>"
             )
-        digest = hashlib.sha256(key.strip().encode("utf-8", "surrogatepass")).digest()
+        if key.count(".") == 2 and not key.startswith(tuple(PREFIXES)):
+            return await self._of_token(key)
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
         found = None
         for known, environment in self._digests:
             if hmac.compare_digest(known, digest):
                 found = environment
         if found is None:
             raise NotAuthorised("Invalid API key")
-        return found
+        return Credential(found, Kind.ROOT)
+
+    def signers(self) -> Mapping[str, Signer]:
+        """The signer of each environment that has a root key."""
+        return self._signers
+
+    def signer(self, environment_id: str) -> Signer:
+        return self._signers[environment_id]
+
+    async def _of_token(self, token: str) -> Credential:
+        now = await self._engine.store.read(lambda tx: tx.now)
+        environment_id, claims = verified(token, self._signers, now)
+        once = hashlib.sha256(token.encode()).hexdigest() if claims.get("otu") is True else None
+        scopes = tuple(scope for scope in claims["scopes"] if isinstance(scope, str))
+        return Credential(environment_id, Kind.PUBLIC_TOKEN, scopes, once)

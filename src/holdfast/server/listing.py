@@ -12,9 +12,10 @@ from holdfast.engine import Filters
 from holdfast.errors import HoldfastError, InvalidRequest
 from holdfast.model import limits
 from holdfast.model.duration import duration_ms, epoch_ms
-from holdfast.model.status import RunStatus
+from holdfast.server.access import Access
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number
+from holdfast.wire import versions
 from holdfast.wire.runs import list_item
 
 MAX_VALUES = 100
@@ -30,20 +31,33 @@ async def list_runs(call: Call) -> Response:
     query = call.request.query_params
     size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
     after, before = one_value(query, "page[after]"), one_value(query, "page[before]")
+    if call.sdk and before is not None:
+        after = None  # getPreviousPage() adds its cursor to the one that led to its page
     if after is not None and before is not None:
         raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
+    tasks = list_values(query, "taskIdentifier")
+    for task in tasks or (None,):
+        call.require("read", [("runs", None), ("tasks", task)])
     now = await call.engine.store.read(lambda tx: tx.now)
-    page = await call.engine.page(call.environment_id, filters(query, now), size, after, before)
+    page = await call.engine.page(call.environment_id, filters(query, now, call.sdk), size, after, before)
     pagination = {
         name: cursor
         for name, cursor in (("next", page.next), ("previous", page.previous))
         if cursor is not None
     }
-    return respond({"data": [list_item(run) for run in page.runs], "pagination": pagination})
+    if call.sdk:
+        env = {"id": call.environment_id, "name": call.environment_id}
+        data = [{**versions.list_item(run), "env": env} for run in page.runs]
+    else:
+        data = [list_item(run) for run in page.runs]
+    return respond({"data": data, "pagination": pagination})
 
 
-def filters(query: QueryParams, now: int) -> Filters:
-    """The filters of a query. Raises InvalidRequest naming an unknown filter or value."""
+def filters(query: QueryParams, now: int, sdk: bool) -> Filters:
+    """The filters of a query. Raises InvalidRequest naming an unknown filter or value.
+
+    sdk  whether words are meant as the SDK shows them
+    """
     for name in query:
         if name.startswith("filter[") and name not in KNOWN:
             raise InvalidRequest(f"{name[:80]} is not a filter: known are {', '.join(KNOWN)}", name[:80])
@@ -52,14 +66,16 @@ def filters(query: QueryParams, now: int) -> Filters:
     is_test = query.get("filter[isTest]")
     if is_test not in (None, "true", "false"):
         raise InvalidRequest(f"filter[isTest] is {is_test[:40]!r}: expected true or false", "filter[isTest]")
+    words = list_values(query, "status")
+    status = sorted({status for word in words for status in versions.statuses(word, sdk)})
     return Filters(
-        status=_statuses(query),
+        status=status,
         batch_id=one_value(query, "filter[batch]"),
         parent_id=one_value(query, "filter[parent]"),
         is_test=None if is_test is None else is_test == "true",
         created_from=created_from,
         created_to=created_to,
-        matches_nothing=any(query.get(f"filter[{name}]") for name in NOTHING),
+        matches_nothing=bool(words and not status) or any(query.get(f"filter[{name}]") for name in NOTHING),
         **lists,
     )
 
@@ -87,18 +103,6 @@ def one_value(query: QueryParams, name: str) -> str | None:
 def _refuse_nul(value: str, name: str) -> None:
     if "\x00" in value:
         raise InvalidRequest(f"{name} holds a NUL character", name)
-
-
-def _statuses(query: QueryParams) -> list[RunStatus]:
-    statuses = []
-    for value in list_values(query, "status"):
-        if value not in RunStatus.__members__:
-            known = ", ".join(RunStatus)
-            raise InvalidRequest(
-                f"filter[status] holds {value[:40]!r}: expected one of {known}", "filter[status]"
-            )
-        statuses.append(RunStatus(value))
-    return statuses
 
 
 def created_between(query: QueryParams, now: int) -> tuple[int | None, int | None]:
@@ -134,6 +138,7 @@ ENDPOINTS = (
         "/api/v1/runs",
         list_runs,
         "List runs, newest first",
+        Access("read", ("runs",), public_keys=True, tokens=True, inside=True),
         query=(*KNOWN, "page[size]", "page[after]", "page[before]"),
     ),
 )

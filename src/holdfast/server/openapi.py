@@ -49,7 +49,7 @@ def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
         "operationId": endpoint.handler.__name__,
         "parameters": parameters,
         "responses": {
-            "200": {
+            str(endpoint.status): {
                 "description": "Done",
                 "content": {"application/json": {"schema": dict(endpoint.answer or {"type": "object"})}},
             },
@@ -59,6 +59,16 @@ def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
             },
         },
     }
+    access = endpoint.access
+    if access is None:
+        operation["security"] = []
+    else:
+        operation["x-holdfast-access"] = {
+            "action": access.action,
+            "kinds": list(access.kinds),
+            "publicTokens": access.tokens,
+            "publicKeys": access.public_keys,
+        }
     if endpoint.body is not None:
         schema = endpoint.body.json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))

@@ -45,6 +45,8 @@ def problem(error: errors.HoldfastError) -> dict[str, Any]:
     body: dict[str, Any] = {"error": str(error), "code": error.code}
     if param := getattr(error, "param", None):
         body["param"] = param
+    if isinstance(error, errors.Forbidden):
+        body["type"] = "authorization"
     return body
 
 

@@ -6,8 +6,8 @@ Paths are matched before percent-decoding, so that a task id may hold a slash (`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -18,24 +18,51 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.engine import Engine
 from holdfast.errors import InvalidRequest, PayloadTooLarge
-from holdfast.server.auth import Keys
-from holdfast.server.tokens import Signer, environment_and_scopes
+from holdfast.server.access import Access, Thing, covers, lacking
+from holdfast.server.auth import Credential, Keyring, Kind
+from holdfast.server.tokens import Signer
 from holdfast.wire.codec import decode
+from holdfast.wire.versions import SDK_VERSION
 
 T = TypeVar("T")
 MAX_BODY = 4 * 1024 * 1024
 BODY_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One authenticated request."""
 
     request: Request
     engine: Engine
-    environment_id: str
-    signer: Signer
+    credential: Credential
+    keyring: Keyring
     body_seconds: float = BODY_SECONDS
+    _raw: bytes | None = field(default=None, repr=False)
+
+    @property
+    def environment_id(self) -> str:
+        return self.credential.environment_id
+
+    @property
+    def signer(self) -> Signer:
+        return self.keyring.signer(self.credential.environment_id)
+
+    @property
+    def sdk(self) -> bool:
+        """Whether the caller speaks the vocabulary of the official SDK (wire/versions.py)."""
+        return self.request.headers.get("x-trigger-api-version") == SDK_VERSION
+
+    @property
+    def sees_data(self) -> bool:
+        """Whether payload and output may be told."""
+        return self.credential.kind is not Kind.PUBLIC_KEY
+
+    def require(self, action: str, things: Sequence[Thing]) -> None:
+        """Raises Forbidden unless the scopes in use cover the action on any of the things."""
+        scopes = self.credential.scopes
+        if scopes is not None and not covers(scopes, action, things):
+            raise lacking(action, things)
 
     def path(self, name: str) -> str:
         """A path parameter, decoded. Raises InvalidRequest for what can be no name."""
@@ -48,54 +75,53 @@ class Call:
         """The validated body. Raises InvalidRequest, PayloadTooLarge or pydantic's ValidationError.
 
         empty   taken for a body without a byte, where the route allows that
+
+        Asking again gives the same: what a call needs may have to be found in it.
         """
-        raw = await read_body(self.request, limit, self.body_seconds)
-        if not raw:
+        if self._raw is None:
+            self._raw = await read_body(self.request, limit, self.body_seconds)
+        if not self._raw:
             if empty is None:
                 raise InvalidRequest("Request body is empty", "body")
             return shape.validate_python(empty)
-        return shape.validate_python(decode(raw))
+        return shape.validate_python(decode(self._raw))
 
 
 Handler = Callable[[Call], Awaitable[Response]]
-Checked = Callable[[Call, list[str]], None]
+Opened = Callable[[Request, Engine, Keyring], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A route of the API. `body` and `answer` are what the OpenAPI document shows.
 
-    public  what a public token has to cover: is given the call and its scopes, and raises NotAuthorised or
-            Forbidden. Without it public tokens are refused
-    opened  finds the environment of a call without a key, by what stands in its path
+    access  what a caller needs. None for a route that takes no credential; then `opened` finds the environment of a
+            call by what stands in its path
+    status  of a success
     """
 
     method: str
     path: str
     handler: Handler
     summary: str
+    access: Access | None
     body: TypeAdapter[Any] | None = None
     answer: Mapping[str, Any] | None = None
     query: tuple[str, ...] = ()
     body_optional: bool = False
-    public: Checked | None = None
-    opened: Callable[[Request, Engine, Mapping[str, Signer]], Awaitable[str]] | None = None
+    status: int = 200
+    opened: Opened | None = None
 
     def serve(
-        self, engine: Engine, keys: Keys, signers: Mapping[str, Signer], body_seconds: float
+        self, engine: Engine, keyring: Keyring, body_seconds: float
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            scopes: list[str] | None = None
-            if self.opened is not None:
-                environment_id = await self.opened(request, engine, signers)
-            elif self.public is not None and (token := keys.public_token(request)) is not None:
-                now = await engine.store.read(lambda tx: tx.now)
-                environment_id, scopes = environment_and_scopes(token, signers, now)
-            else:
-                environment_id = keys.environment(request)
-            call = Call(request, engine, environment_id, signers[environment_id], body_seconds)
-            if scopes is not None and self.public is not None:
-                self.public(call, scopes)
+            if self.access is None:
+                assert self.opened is not None
+                credential = Credential(await self.opened(request, engine, keyring), Kind.OPEN)
+                return await self.handler(Call(request, engine, credential, keyring, body_seconds))
+            call = Call(request, engine, await keyring.credential(request), keyring, body_seconds)
+            await self.access.check(call)
             return await self.handler(call)
 
         return endpoint

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,18 +14,25 @@ from starlette.responses import Response
 
 from holdfast.engine import NewRun, Triggered
 from holdfast.engine.operate import ChangeMetadata
-from holdfast.errors import HoldfastError, InvalidRequest, NotFound
+from holdfast.errors import HoldfastError, InvalidRequest, NotFound, RunNotFound
 from holdfast.model import limits
 from holdfast.model.ids import Ids
+from holdfast.server.access import Access, Thing
+from holdfast.server.auth import Kind
 from holdfast.server.problems import invalid, problem, respond
 from holdfast.server.routing import Call, Endpoint, query_number
+from holdfast.server.tokens import HANDLE_SECONDS
 from holdfast.wire import runs as wire
+from holdfast.wire import versions
 from holdfast.wire.codec import decode, encode_checked
 from holdfast.wire.journal import numbered
+from holdfast.wire.superjson import SUPERJSON
 from holdfast.wire.waits import token_result
 
 MAX_WAIT_MS = 30_000
 MAX_RESULTS = 1_000
+# What a public key may not see of a run.
+DATA = frozenset({"payload", "output", "payloadPresignedUrl", "outputPresignedUrl"})
 _ids = Ids()
 
 
@@ -34,7 +42,8 @@ async def trigger(call: Call) -> Response:
     [answer] = await call.engine.trigger([item])
     if isinstance(answer, HoldfastError):
         raise answer
-    return respond(_triggered(answer))
+    headers = await _handed_out(call, [f"read:runs:{answer.id}", f"write:inputStreams:{answer.id}"])
+    return respond(_triggered(answer), headers=headers)
 
 
 async def batch(call: Call) -> Response:
@@ -42,6 +51,10 @@ async def batch(call: Call) -> Response:
     items = body["items"]
     if not 1 <= len(items) <= limits.MAX_BATCH:
         raise InvalidRequest(f"items has {len(items)} entries: expected 1 to {limits.MAX_BATCH}", "items")
+    if call.credential.scopes is not None:
+        for item in items:
+            task = item.get("task") if isinstance(item, dict) else None
+            call.require("batchTrigger", [("tasks", task if isinstance(task, str) else None)])
     request_key = _request_key(call.request.headers)
     batch_id = _batch_id(call.environment_id, request_key)
     asked = []
@@ -97,6 +110,7 @@ def new_run(
         idempotency_key_ttl=options.get(
             "idempotencyKeyTTL", headers.get("idempotency-key-ttl") if single else None
         ),
+        idempotency_key_shown=options.get("idempotencyKeyOptions", {}).get("key"),
         machine=options.get("machine"),
         max_attempts=options.get("maxAttempts"),
         max_duration=options.get("maxDuration"),
@@ -116,12 +130,12 @@ def payload_text(payload: Any, payload_type: str | None, given: bool) -> str | N
     """A payload as the JSON text that is kept. With a type of application/json, a text is JSON already."""
     if not given:
         return None
-    if payload_type not in (None, "application/json", "text/plain"):
+    if payload_type not in (None, "application/json", "text/plain", SUPERJSON):
         raise InvalidRequest(
-            f"options.payloadType is {payload_type!r}: expected application/json or text/plain",
+            f"options.payloadType is {payload_type!r}: expected application/json, {SUPERJSON} or text/plain",
             "options.payloadType",
         )
-    if payload_type == "application/json" and isinstance(payload, str):
+    if payload_type in ("application/json", SUPERJSON) and isinstance(payload, str):
         payload = decode(payload, "payload", limits.MAX_PAYLOAD)
     return encode_checked(payload, "payload", limits.MAX_PAYLOAD)
 
@@ -260,7 +274,20 @@ async def logs(call: Call) -> Response:
 
 async def _full(call: Call, run_id: str) -> dict[str, Any]:
     found = await call.engine.details(call.environment_id, run_id)
-    return wire.full_run(found.run, found.attempts, found.root, found.parent, found.children)
+    shape = versions.full_run if call.sdk else wire.full_run
+    answer = shape(found.run, found.attempts, found.root, found.parent, found.children)
+    return answer if call.sees_data else {name: answer[name] for name in answer if name not in DATA}
+
+
+async def _handed_out(call: Call, scopes: list[str]) -> dict[str, str]:
+    """Headers with a public token for what was made: the SDK gives it to whoever holds the handle (4.1.2)."""
+    if not call.sdk and call.credential.kind is not Kind.PUBLIC_TOKEN:
+        return {}
+    now = await call.engine.store.read(lambda tx: tx.now)
+    return {
+        "x-trigger-jwt": call.signer.jwt(scopes, now, HANDLE_SECONDS),
+        "x-trigger-jwt-claims": json.dumps({"sub": call.environment_id, "pub": True}),
+    }
 
 
 def _triggered(answer: Triggered) -> dict[str, Any]:
@@ -299,32 +326,130 @@ def _batch_id(environment_id: str, request_key: str | None) -> str:
 RUN = {"type": "object", "description": "The run structure"}
 ID = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
 
+
+async def things_of_run(call: Call) -> list[Thing]:
+    """What a scope may name to reach a run. Raises RunNotFound."""
+    run = await call.engine.run(call.environment_id, call.path("run"))
+    things: list[Thing] = [("runs", run.id), ("tasks", run.task)]
+    things += [("tags", tag) for tag in json.loads(run.tags)]
+    return things if run.batch_id is None else [*things, ("batch", run.batch_id)]
+
+
+async def things_to_cancel(call: Call) -> list[Thing]:
+    """As `things_of_run`; a run that does not exist is refused before it is not found (the wire contract, 1.4)."""
+    try:
+        run = await call.engine.run(call.environment_id, call.path("run"))
+    except RunNotFound:
+        return [("runs", call.path("run"))]
+    return [("runs", run.id), ("tasks", run.task)]
+
+
+async def _this_run(call: Call) -> list[Thing]:
+    return [("runs", call.path("run"))]
+
+
+async def _this_task(call: Call) -> list[Thing]:
+    return [("tasks", call.path("task"))]
+
+
+READ_RUN = Access("read", ("runs", "tasks", "tags", "batch"), things_of_run, tokens=True)
+READ_RUN_ONLY = Access("read", ("runs",), _this_run)
+WRITE_RUN = Access("write", ("runs",), _this_run)
+
 ENDPOINTS = (
-    Endpoint("POST", "/api/v1/tasks/batch", batch, "Trigger up to 1,000 runs", wire.BATCH),
     Endpoint(
-        "POST", "/api/v1/tasks/{task}/trigger", trigger, "Trigger a run", wire.TRIGGER, ID, body_optional=True
+        "POST",
+        "/api/v1/tasks/batch",
+        batch,
+        "Trigger up to 1,000 runs",
+        Access("batchTrigger", ("tasks",), tokens=True, inside=True),
+        wire.BATCH,
     ),
-    Endpoint("GET", "/api/v3/runs/{run}", retrieve, "Read a run", answer=RUN),
-    Endpoint("POST", "/api/v2/runs/{run}/cancel", cancel, "Cancel a run and its descendants", answer=ID),
     Endpoint(
-        "POST", "/api/v1/runs/{run}/replay", replay, "Run the same again", wire.REPLAY, ID, body_optional=True
+        "POST",
+        "/api/v1/tasks/{task}/trigger",
+        trigger,
+        "Trigger a run",
+        Access("trigger", ("tasks",), _this_task, tokens=True),
+        wire.TRIGGER,
+        ID,
+        body_optional=True,
     ),
-    Endpoint("POST", "/api/v1/runs/{run}/reschedule", reschedule, "Move a delayed run", wire.RESCHEDULE, RUN),
-    Endpoint("POST", "/api/v1/runs/{run}/tags", add_tags, "Add tags to a run", wire.TAGS),
-    Endpoint("GET", "/api/v1/runs/{run}/metadata", read_metadata, "Read a run's metadata"),
-    Endpoint("PUT", "/api/v1/runs/{run}/metadata", write_metadata, "Change a run's metadata", wire.METADATA),
-    Endpoint("GET", "/api/v1/runs/{run}/result", result, "Read or await a run's result", query=("waitMs",)),
     Endpoint(
-        "POST", "/api/v1/runs/results", results, "Await the first of several runs and tokens", wire.RESULTS
+        "GET",
+        "/api/v3/runs/{run}",
+        retrieve,
+        "Read a run",
+        replace(READ_RUN, public_keys=True),
+        answer=RUN,
+    ),
+    Endpoint(
+        "POST",
+        "/api/v2/runs/{run}/cancel",
+        cancel,
+        "Cancel a run and its descendants",
+        Access("write", ("runs", "tasks"), things_to_cancel, tokens=True),
+        answer=ID,
+    ),
+    Endpoint(
+        "POST",
+        "/api/v1/runs/{run}/replay",
+        replay,
+        "Run the same again",
+        WRITE_RUN,
+        wire.REPLAY,
+        ID,
+        body_optional=True,
+    ),
+    Endpoint(
+        "POST",
+        "/api/v1/runs/{run}/reschedule",
+        reschedule,
+        "Move a delayed run",
+        WRITE_RUN,
+        wire.RESCHEDULE,
+        RUN,
+    ),
+    Endpoint("POST", "/api/v1/runs/{run}/tags", add_tags, "Add tags to a run", WRITE_RUN, wire.TAGS),
+    Endpoint("GET", "/api/v1/runs/{run}/metadata", read_metadata, "Read a run's metadata", READ_RUN_ONLY),
+    Endpoint(
+        "PUT",
+        "/api/v1/runs/{run}/metadata",
+        write_metadata,
+        "Change a run's metadata",
+        WRITE_RUN,
+        wire.METADATA,
+    ),
+    Endpoint(
+        "GET",
+        "/api/v1/runs/{run}/result",
+        result,
+        "Read or await a run's result",
+        READ_RUN_ONLY,
+        query=("waitMs",),
+    ),
+    Endpoint(
+        "POST",
+        "/api/v1/runs/results",
+        results,
+        "Await the first of several runs and tokens",
+        Access("read", ("runs",)),
+        wire.RESULTS,
     ),
     Endpoint(
         "GET",
         "/api/v1/runs/{run}/journal",
         read_journal,
         "Read what a run has recorded",
+        READ_RUN_ONLY,
         query=("page[size]", "page[after]"),
     ),
     Endpoint(
-        "GET", "/api/v1/runs/{run}/logs", logs, "Read what a run logged", query=("page[size]", "page[after]")
+        "GET",
+        "/api/v1/runs/{run}/logs",
+        logs,
+        "Read what a run logged",
+        READ_RUN_ONLY,
+        query=("page[size]", "page[after]"),
     ),
 )

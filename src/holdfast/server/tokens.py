@@ -1,4 +1,4 @@
-"""Public tokens: what lets somebody complete one waitpoint, by its URL or as a bearer token (the wire contract, 5.2)."""
+"""Public tokens (JWT) and the URLs that complete waitpoints: signing and verifying (the wire contract, 5.2)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any
 
 from holdfast.errors import NotAuthorised
-from holdfast.server.auth import PREFIXES
 
 ISSUER = "https://id.trigger.dev"
 AUDIENCE = "https://api.trigger.dev"
-LIFETIME_SECONDS = 86_400
+HANDLE_SECONDS = 3_600  # of what a trigger or batch hands out
+WAITPOINT_SECONDS = 86_400
 MAX_LIFETIME_SECONDS = 30 * 86_400
 ALGORITHM = "HS256"  # the only one; what a token's header asks for is not looked at
 PATH = "/api/v1/waitpoints/tokens"
@@ -47,7 +47,7 @@ class Signer:
         """What the holder of a new token is given: its URL, and a bearer token that completes it for a day."""
         return {
             "url": self.url(token_id),
-            "publicAccessToken": self.jwt([f"write:waitpoints:{token_id}"], now_ms),
+            "publicAccessToken": self.jwt([f"write:waitpoints:{token_id}"], now_ms, WAITPOINT_SECONDS),
         }
 
     def claims(self, scopes: list[str]) -> dict[str, Any]:
@@ -60,17 +60,18 @@ class Signer:
             "scopes": scopes,
         }
 
-    def jwt(self, scopes: list[str], now_ms: int) -> str:
+    def jwt(self, scopes: list[str], now_ms: int, seconds: int, **more: Any) -> str:
+        """A public token that lives so many seconds; `more` are further claims, such as otu."""
         at = now_ms // 1_000
-        claims = {**self.claims(scopes), "iat": at, "exp": at + LIFETIME_SECONDS}
+        claims = {**self.claims(scopes), "iat": at, "exp": at + seconds, **more}
         signed: str = _signatures().encode(json.dumps(claims).encode(), self._keys[0], ALGORITHM)
         return signed
 
     def _hash(self, token_id: str, key: str) -> str:
         return hmac.new(key.encode(), token_id.encode(), hashlib.sha256).hexdigest()
 
-    def scopes(self, token: str, now_ms: int) -> list[str]:
-        """The scopes of a public token. Raises NotAuthorised for one that is expired, foreign or forged."""
+    def verified(self, token: str, now_ms: int) -> dict[str, Any] | None:
+        """The claims of a public token; None for one that is expired, foreign or forged."""
         import jwt
 
         for key in self._keys:
@@ -80,8 +81,9 @@ class Signer:
             except (jwt.PyJWTError, ValueError, RecursionError):
                 continue
             if self._are_valid(claims, now_ms / 1_000):
-                return [scope for scope in claims["scopes"] if isinstance(scope, str)]
-        raise NotAuthorised("Public Access Token is invalid")
+                valid: dict[str, Any] = claims
+                return valid
+        return None
 
     def _are_valid(self, claims: Any, now: float) -> bool:
         if not isinstance(claims, dict) or claims.get("pub") is not True:
@@ -111,34 +113,10 @@ def _signatures() -> Any:
     return signatures
 
 
-def environment_and_scopes(token: str, signers: Mapping[str, Signer], now_ms: int) -> tuple[str, list[str]]:
-    """The environment whose key signed a public token, and what it may. Raises NotAuthorised."""
-    if len(token) > MAX_TOKEN:
-        raise NotAuthorised("Public Access Token is invalid")
-    for environment_id, signer in signers.items():
-        try:
-            return environment_id, signer.scopes(token, now_ms)
-        except NotAuthorised:
-            continue
+def verified(token: str, signers: Mapping[str, Signer], now_ms: int) -> tuple[str, dict[str, Any]]:
+    """The environment whose key signed a public token, and its claims. Raises NotAuthorised."""
+    if len(token) <= MAX_TOKEN:
+        for environment_id, signer in signers.items():
+            if (claims := signer.verified(token, now_ms)) is not None:
+                return environment_id, claims
     raise NotAuthorised("Public Access Token is invalid")
-
-
-def covers(scopes: list[str], action: str, kind: str, id: str) -> bool:
-    """Whether a scope such as "write:waitpoints:waitpoint_1" grants an action on a thing."""
-    for scope in scopes:
-        if scope == "admin":
-            return True
-        asked, _, rest = scope.partition(":")
-        of, has_id, only = rest.partition(":")
-        if asked in (action, "*") and of in (kind, "all") and (not has_id or only == id):
-            return True
-    return False
-
-
-def signers(keys: Mapping[str, str], public_url: str) -> dict[str, Signer]:
-    """A signer for each environment that has a key."""
-    return {
-        environment: Signer(environment, keys, public_url)
-        for environment in PREFIXES.values()
-        if environment in keys.values()
-    }

@@ -10,14 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.engine import Completion, Engine, NewToken, TokenFilters
-from holdfast.errors import Forbidden, InvalidRequest, NotAuthorised, WaitpointNotFound
+from holdfast.errors import InvalidRequest, NotAuthorised, WaitpointNotFound
 from holdfast.model import limits
+from holdfast.server.access import Access, Thing
+from holdfast.server.auth import Keyring
 from holdfast.server.listing import created_between, list_values, one_value
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number, read_body
 from holdfast.server.runs import tag_list
 from holdfast.server.schemas import checked_schema
-from holdfast.server.tokens import PATH, Signer, covers
+from holdfast.server.tokens import PATH
 from holdfast.wire import waits as wire
 from holdfast.wire.codec import decode, encode_checked
 
@@ -114,16 +116,14 @@ async def callback(call: Call) -> Response:
     return respond({"success": True})
 
 
-def may_complete(call: Call, scopes: list[str]) -> None:
-    """Raises Forbidden for a public token that does not cover this waitpoint."""
-    if not covers(scopes, "write", "waitpoints", call.path("token")):
-        raise Forbidden("Unauthorized: the token lacks the scope write:waitpoints for this waitpoint")
+async def _this_waitpoint(call: Call) -> list[Thing]:
+    return [("waitpoints", call.path("token"))]
 
 
-async def environment_of_url(request: Request, engine: Engine, signers: Mapping[str, Signer]) -> str:
+async def environment_of_url(request: Request, engine: Engine, keyring: Keyring) -> str:
     """The environment of a callback URL. Raises NotAuthorised for one that was not made here."""
     token_id, given = (unquote(request.path_params[name]) for name in ("token", "hash"))
-    for environment_id, signer in signers.items():
+    for environment_id, signer in keyring.signers().items():
         if signer.is_callback(token_id, given):
             try:
                 await engine.token(environment_id, token_id)
@@ -140,30 +140,47 @@ CREATED = {
 }
 DONE = {"type": "object", "properties": {"success": {"type": "boolean"}}, "required": ["success"]}
 ENDPOINTS = (
-    Endpoint("POST", PATH, create, "Create a token", wire.CREATE_TOKEN, CREATED, body_optional=True),
+    Endpoint(
+        "POST",
+        PATH,
+        create,
+        "Create a token",
+        Access("write", ("waitpoints",)),
+        wire.CREATE_TOKEN,
+        CREATED,
+        body_optional=True,
+    ),
     Endpoint(
         "GET",
         PATH,
         list_tokens,
         "List tokens, newest first",
+        Access("read", ("waitpoints",)),
         query=(*FILTERS, "page[size]", "page[after]", "page[before]"),
     ),
-    Endpoint("GET", f"{PATH}/{{token}}", read_token, "Read a token"),
+    Endpoint(
+        "GET",
+        f"{PATH}/{{token}}",
+        read_token,
+        "Read a token",
+        Access("read", ("waitpoints",), _this_waitpoint),
+    ),
     Endpoint(
         "POST",
         f"{PATH}/{{token}}/complete",
         complete,
         "Complete a token",
+        Access("write", ("waitpoints",), _this_waitpoint, tokens=True),
         wire.COMPLETE_TOKEN,
         DONE,
         body_optional=True,
-        public=may_complete,
     ),
     Endpoint(
         "POST",
         f"{PATH}/{{token}}/callback/{{hash}}",
         callback,
         "Complete a token by its URL",
+        None,
         answer=DONE,
         opened=environment_of_url,
     ),

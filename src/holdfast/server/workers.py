@@ -18,6 +18,7 @@ from holdfast.model.duration import duration_ms
 from holdfast.model.retry import DEFAULT_POLICY, RetryPolicy
 from holdfast.model.run import Run
 from holdfast.model.task import QueueSpec, TaskSpec, default_queue
+from holdfast.server.access import Access
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint
 from holdfast.server.runs import batch_item
@@ -227,20 +228,32 @@ def _answer(answer: Answer) -> dict[str, Any]:
     return {"status": answer.status, **{name: value for name, value in names if value is not None}}
 
 
+WORK = Access("work", ("workers",))
+
 ENDPOINTS = (
-    Endpoint("POST", "/api/v1/workers", register, "Register a worker", wire.REGISTRATION),
-    Endpoint("POST", "/api/v1/workers/{worker}/claim", claim, "Claim runs and learn of cancels", wire.CLAIM),
+    Endpoint("POST", "/api/v1/workers", register, "Register a worker", WORK, wire.REGISTRATION),
+    Endpoint(
+        "POST", "/api/v1/workers/{worker}/claim", claim, "Claim runs and learn of cancels", WORK, wire.CLAIM
+    ),
     Endpoint(
         "POST",
         "/api/v1/workers/{worker}/heartbeat",
         heartbeat,
         "Renew a worker's lease",
+        WORK,
         wire.HEARTBEAT,
         body_optional=True,
     ),
-    Endpoint("POST", "/api/v1/workers/{worker}/reports", report, "Report about claimed runs", wire.REPORTS),
     Endpoint(
-        "POST", "/api/v1/workers/{worker}/journal", journal, "Read a claimed run's journal", wire.JOURNAL
+        "POST", "/api/v1/workers/{worker}/reports", report, "Report about claimed runs", WORK, wire.REPORTS
     ),
-    Endpoint("DELETE", "/api/v1/workers/{worker}", leave, "Give everything back and leave"),
+    Endpoint(
+        "POST",
+        "/api/v1/workers/{worker}/journal",
+        journal,
+        "Read a claimed run's journal",
+        WORK,
+        wire.JOURNAL,
+    ),
+    Endpoint("DELETE", "/api/v1/workers/{worker}", leave, "Give everything back and leave", WORK),
 )

@@ -58,6 +58,8 @@ NEW = [
     "tags",
     "metadata",
     "payload",
+    "payload_type",
+    "idempotency_key_shown",
     "is_test",
 ]
 _new_columns = attrgetter(*NEW[:-1])
@@ -83,6 +85,7 @@ SAVED = [
     "suspended",
     "active_ms",
     "operations",
+    "output_type",
 ]
 ENTRY = ["run_id", "seq", "scope", "kind", "name", "args", "ok", "value", "ref"]
 

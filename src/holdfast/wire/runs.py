@@ -25,6 +25,13 @@ class QueueName(TypedDict):
     name: Name
 
 
+class KeyOptions(TypedDict):
+    """The words an idempotency key was made of, for display."""
+
+    key: NotRequired[Annotated[str, Field(max_length=2_048)]]
+    scope: NotRequired[Text]
+
+
 class TriggerOptions(TypedDict, total=False):
     """Options of a trigger, as the wire contract names them; unknown ones are ignored."""
 
@@ -34,6 +41,7 @@ class TriggerOptions(TypedDict, total=False):
     ttl: Ttl
     idempotencyKey: Annotated[str, Field(max_length=2_048)]
     idempotencyKeyTTL: Text
+    idempotencyKeyOptions: KeyOptions
     machine: Text
     maxAttempts: Annotated[int, Field(ge=1, le=250)]
     maxDuration: Annotated[Number, Field(ge=0)]

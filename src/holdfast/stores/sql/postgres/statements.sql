@@ -28,18 +28,20 @@ insert into runs (
     id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
     max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
     idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
-    lease, attempt, starts, losses, alone, updated_at)
+    payload_type, idempotency_key_shown, lease, attempt, starts, losses, alone, updated_at)
 select n.*, 1, 0, 0, 0, 0, n.created_at
   from unnest(
     :id::text[], :environment_id::text[], :status::text[], :task::text[], :version_lock::text[], :queue::text[],
     :concurrency_key::text[], :priority::bigint[], :score::bigint[], :max_attempts::bigint[], :max_duration::bigint[],
     :machine::text[], :is_test::bigint[], :ttl_ms::bigint[], :due_at::bigint[], :delayed_until::bigint[],
     :created_at::bigint[], :idempotency_key::text[], :parent_id::text[], :root_id::text[], :depth::bigint[],
-    :batch_id::text[], :replay_of::text[], :tags::text[], :metadata::text[], :payload::text[]
+    :batch_id::text[], :replay_of::text[], :tags::text[], :metadata::text[], :payload::text[],
+    :payload_type::text[], :idempotency_key_shown::text[]
   ) as n (
     id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
     max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
-    idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload)
+    idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
+    payload_type, idempotency_key_shown)
 
 -- name: runs_for_update
 -- Runs by id, locked until the commit. :ids are run ids.
@@ -68,7 +70,7 @@ select runs.* from tree join runs on runs.id = tree.id
 -- name: save_runs
 -- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
 -- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output, queue,
--- concurrency_key, entries, journal_bytes, suspended, active_ms, operations].
+-- concurrency_key, entries, journal_bytes, suspended, active_ms, operations, output_type].
 -- A run whose lease has moved on stays as it is and is missing from the result.
 with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0 desc)
 update runs
@@ -78,7 +80,8 @@ update runs
        finished_at = (c.v ->> 12)::bigint, attempt_started_at = (c.v ->> 13)::bigint, error = c.v ->> 14,
        output = c.v ->> 15, queue = c.v ->> 16, concurrency_key = c.v ->> 17, entries = (c.v ->> 18)::bigint,
        journal_bytes = (c.v ->> 19)::bigint, suspended = (c.v ->> 20)::boolean::int,
-       active_ms = (c.v ->> 21)::bigint, operations = (c.v ->> 22)::bigint
+       active_ms = (c.v ->> 21)::bigint, operations = (c.v ->> 22)::bigint,
+       output_type = c.v ->> 23
   from c
  where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint
 returning runs.id

@@ -23,12 +23,12 @@ insert into runs (
     id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
     max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
     idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
-    lease, attempt, starts, losses, alone, updated_at)
+    payload_type, idempotency_key_shown, lease, attempt, starts, losses, alone, updated_at)
 values (
     :id, :environment_id, :status, :task, :version_lock, :queue, :concurrency_key, :priority, :score,
     :max_attempts, :max_duration, :machine, :is_test, :ttl_ms, :due_at, :delayed_until, :created_at,
     :idempotency_key, :parent_id, :root_id, :depth, :batch_id, :replay_of, :tags, :metadata, :payload,
-    1, 0, 0, 0, 0, :created_at)
+    :payload_type, :idempotency_key_shown, 1, 0, 0, 0, 0, :created_at)
 
 -- name: runs_for_update
 -- Runs by id, locked until the commit. :ids are run ids.
@@ -56,7 +56,7 @@ select runs.* from tree join runs on runs.id = tree.id
 -- name: save_runs
 -- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
 -- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output, queue,
--- concurrency_key, entries, journal_bytes, suspended, active_ms, operations].
+-- concurrency_key, entries, journal_bytes, suspended, active_ms, operations, output_type].
 -- A run whose lease has moved on stays as it is and is missing from the result.
 with c as materialized (select value as v from json_each(:changes))
 update runs
@@ -64,7 +64,8 @@ update runs
        alone = c.v ->> 7, worker_id = c.v ->> 8, due_at = c.v ->> 9, delayed_until = c.v ->> 10,
        updated_at = c.v ->> 11, finished_at = c.v ->> 12, attempt_started_at = c.v ->> 13, error = c.v ->> 14,
        output = c.v ->> 15, queue = c.v ->> 16, concurrency_key = c.v ->> 17, entries = c.v ->> 18,
-       journal_bytes = c.v ->> 19, suspended = c.v ->> 20, active_ms = c.v ->> 21, operations = c.v ->> 22
+       journal_bytes = c.v ->> 19, suspended = c.v ->> 20, active_ms = c.v ->> 21, operations = c.v ->> 22,
+       output_type = c.v ->> 23
   from c
  where runs.id = c.v ->> 0 and runs.lease = c.v ->> 1
 returning runs.id

@@ -1,0 +1,5 @@
+-- What the SDK sends along with a run. A type says how a payload or output is written; null is application/json.
+alter table runs
+    add column payload_type           text collate "C",
+    add column output_type            text collate "C",
+    add column idempotency_key_shown  text;
