@@ -17,15 +17,16 @@ from starlette.types import ASGIApp
 
 from holdfast.engine import Engine
 from holdfast.errors import HoldfastError, StoreUnavailable
-from holdfast.server import listing, openapi, runs, waits, workers
+from holdfast.server import listing, openapi, runs, timezones, waits, workers
 from holdfast.server.auth import Keyring, environment_of_key
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
 from holdfast.server.routing import BODY_SECONDS, RawPaths
+from holdfast.server.vault import Vault
 
 __all__ = ["ENDPOINTS", "create_app", "environment_of_key"]
 
 # Fixed paths before those with a parameter: the first that matches is taken.
-ENDPOINTS = (*listing.ENDPOINTS, *runs.ENDPOINTS, *waits.ENDPOINTS, *workers.ENDPOINTS)
+ENDPOINTS = (*listing.ENDPOINTS, *runs.ENDPOINTS, *timezones.ENDPOINTS, *waits.ENDPOINTS, *workers.ENDPOINTS)
 READY_SECONDS = 2.0
 
 
@@ -35,19 +36,22 @@ def create_app(
     *,
     public_url: str = "http://localhost:3030",
     body_seconds: float = BODY_SECONDS,
+    vault: Vault | None = None,
 ) -> ASGIApp:
     """The API over `engine`. `keys` maps secret keys to environments.
 
     public_url    how the world outside reaches it: the addresses of tokens begin with this
     body_seconds  how long a body may take to arrive
+    vault         seals what the database keeps; without it nothing can be sealed
 
     Its lifespan runs the upkeep loop, so it must be entered: uvicorn does; a test enters
     `lifespan(engine)` itself.
     """
+    vault = vault or Vault()
     keyring = Keyring(engine, keys, public_url)
     routes = []
     for endpoint in ENDPOINTS:
-        serve = endpoint.serve(engine, keyring, body_seconds)
+        serve = endpoint.serve(engine, keyring, vault, body_seconds)
         routes.append(Route(endpoint.path, serve, methods=[endpoint.method]))
     app = Starlette(
         routes=[*routes, *_open_routes(engine)],
