@@ -10,6 +10,7 @@ from holdfast.errors import BadSetting
 GOOD = {
     "database_url": ("postgresql://me@there/runs", "postgresql://me@there/runs"),
     "secret_key": ("tr_dev_one,tr_prod_two", "tr_dev_one,tr_prod_two"),
+    "master_key": ("m" * 32 + "," + "n" * 44, "m" * 32 + "," + "n" * 44),
     "api_url": ("https://runs.example/", "https://runs.example"),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("8080", 8080),
@@ -26,6 +27,7 @@ GOOD = {
 }
 BAD = {
     "secret_key": "hunter2",
+    "master_key": "m" * 32 + ",too-short",
     "api_url": "localhost:3030",
     "port": "65536",
     "public_url": "jobs.example",
@@ -52,7 +54,13 @@ def test_a_value_that_can_not_be_read_is_named_with_its_variable(name: str):
     with pytest.raises(BadSetting) as caught:
         Settings.load({f"HOLDFAST_{name.upper()}": BAD[name]})
     assert f"HOLDFAST_{name.upper()} is" in str(caught.value)
-    assert "expected" in str(caught.value) or name == "secret_key"
+    assert "expected" in str(caught.value) or name in ("secret_key", "master_key")
+
+
+def test_the_first_master_key_comes_first():
+    found = Settings.load({"HOLDFAST_MASTER_KEY": f" {'m' * 32} , {'n' * 32}"})
+    assert found.master_keys == ("m" * 32, "n" * 32)
+    assert "mmm" not in repr(found)
 
 
 def test_an_error_about_a_key_does_not_show_the_key():

@@ -18,6 +18,8 @@ from holdfast.errors import BadSetting
 
 ENVIRONMENTS = {"tr_dev_": "dev", "tr_stg_": "staging", "tr_prod_": "prod"}
 FALLBACKS = {"HOLDFAST_API_URL": "TRIGGER_API_URL", "HOLDFAST_SECRET_KEY": "TRIGGER_SECRET_KEY"}
+MIN_MASTER_KEY = 32
+MAX_MASTER_KEY = 1_024
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 BYTES = {"": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
@@ -87,6 +89,16 @@ def secret_keys(value: str) -> str:
     return value
 
 
+def master_keys(value: str) -> str:
+    for key in _split(value):
+        if not MIN_MASTER_KEY <= len(key) <= MAX_MASTER_KEY:
+            raise ValueError(
+                f"a master key has {MIN_MASTER_KEY} to {MAX_MASTER_KEY:,} characters, "
+                "such as those of `openssl rand -base64 32`"
+            )
+    return value
+
+
 def setting(default: str, help: str, read: Callable[[str], Any] = text, *, secret: bool = False) -> Any:
     """A field of Settings. `default` is what one would write into the variable."""
     metadata = {"default": default, "help": help, "read": read, "secret": secret}
@@ -105,6 +117,14 @@ class Settings:
         "The key that clients and workers send, and that a server takes. Its prefix names the environment: "
         "`tr_dev_`, `tr_stg_` or `tr_prod_`. A server takes several, separated by commas.",
         secret_keys,
+        secret=True,
+    )
+    master_key: str = setting(
+        "",
+        "What root keys and environment variables are sealed with in the database: 32 characters or more, such as "
+        "those of `openssl rand -base64 32`. Several, separated by commas, rotate it: the first seals, each opens. "
+        "`holdfast dev` makes one in `.holdfast/master_key`.",
+        master_keys,
         secret=True,
     )
     api_url: str = setting("http://localhost:3030", "The server that clients and workers talk to.", address)
@@ -178,6 +198,11 @@ class Settings:
     def keys(self) -> dict[str, str]:
         """The environment of each secret key, such as {"tr_dev_…": "dev"}."""
         return {key: environment_of(key) or "" for key in _split(self.secret_key)}
+
+    @property
+    def master_keys(self) -> tuple[str, ...]:
+        """The master keys: the first seals."""
+        return tuple(_split(self.master_key))
 
 
 def variable(one: Field[Any]) -> str:

@@ -14,6 +14,8 @@
     ├── StoreUnavailable    the database does not answer; safe to repeat
     ├── StoreTooNew         the database was written by a newer release
     ├── BadSetting          a setting can not be read
+    ├── NoMasterKey         nothing can be sealed or opened: a setting or a library is missing
+    ├── SealBroken          a sealed value was altered, or sealed with another master key
     ├── ServerUnreachable   no answer from the server
     ├── BlockingCallInLoop  a blocking name was used inside a running event loop
     ├── TaskImportFailed    a task module does not import
@@ -150,6 +152,18 @@ class BadSetting(HoldfastError):
     """A setting can not be read; the message names its variable and the value seen."""
 
     code = "bad_setting"
+
+
+class NoMasterKey(HoldfastError):
+    """Something must be sealed or opened, and there is no master key, or no library for it."""
+
+    code = "no_master_key"
+
+
+class SealBroken(HoldfastError):
+    """A sealed value was altered, stood elsewhere, or was sealed with another master key."""
+
+    code = "seal_broken"
 
 
 class ServerUnreachable(HoldfastError):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.cli.folder import AlreadyRunning, Folder, client_settings
-from holdfast.config import environment_of
+from holdfast.config import Settings, environment_of
 from holdfast.errors import BadSetting
 
 VARIABLES = ("HOLDFAST_API_URL", "HOLDFAST_SECRET_KEY", "TRIGGER_API_URL", "TRIGGER_SECRET_KEY")
@@ -23,6 +23,27 @@ def test_the_key_is_made_once_and_readable_by_its_owner_only(folder: Folder):
     assert environment_of(key) == "dev"
     assert stat.S_IMODE(folder.key_file.stat().st_mode) == 0o600
     assert (folder.path / ".gitignore").read_text() == "*\n"
+
+
+def test_the_master_key_is_made_once_and_readable_by_its_owner_only(folder: Folder):
+    key = folder.master_key_made_once()
+    assert folder.master_key_made_once() == key == folder.master_key()
+    assert Settings.load({"HOLDFAST_MASTER_KEY": key}).master_keys == (key,)
+    assert stat.S_IMODE(folder.master_key_file.stat().st_mode) == 0o600
+    assert sorted(file.name for file in folder.path.iterdir()) == [".gitignore", "master_key"]
+
+
+def test_of_two_that_make_a_key_at_once_the_first_wins(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Folder, "master_key", lambda self: None)  # both have looked and found none
+    assert folder.master_key_made_once() == folder.master_key_made_once()
+
+
+def test_a_broken_master_key_file_is_named_and_not_replaced(folder: Folder):
+    folder.create()
+    folder.master_key_file.write_text("rubbish\n")
+    with pytest.raises(BadSetting, match="master_key holds no master key"):
+        folder.master_key_made_once()
+    assert folder.master_key_file.read_text() == "rubbish\n"
 
 
 def test_a_broken_key_file_is_named(folder: Folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -45,6 +46,8 @@ def dev(
     with folder.held() as dev_file:
         kept = not settings.keys
         keys = settings.keys or {folder.key_made_once(): "dev"}
+        if not settings.master_keys:
+            settings = replace(settings, master_key=folder.master_key_made_once())
 
         def ready(now: Ready) -> None:
             dev_file.tell(now.local_url)

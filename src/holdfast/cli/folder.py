@@ -2,6 +2,7 @@
 
 holdfast.db   the runs
 secret_key    the key of the environment dev, readable by its owner only
+master_key    what keys and variables in the database are sealed with, readable by its owner only
 dev.json      address and process id of the `holdfast dev` that runs now; it holds a lock on the file
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.config import Settings, environment_of
+from holdfast.config import Settings, environment_of, master_keys
 from holdfast.errors import BadSetting, HoldfastError
 
 try:
@@ -47,6 +48,10 @@ class Folder:
         return self.path / "secret_key"
 
     @property
+    def master_key_file(self) -> Path:
+        return self.path / "master_key"
+
+    @property
     def dev_file(self) -> Path:
         return self.path / "dev.json"
 
@@ -67,13 +72,8 @@ class Folder:
 
     def key(self) -> str | None:
         """The kept key, or None where there is none."""
-        try:
-            key = self.key_file.read_text(encoding="utf-8").strip()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadSetting(f"{self.key_file} can not be read: {error}") from error
-        if environment_of(key) is None:
+        key = _read(self.key_file)
+        if key is not None and environment_of(key) is None:
             raise BadSetting(
                 f"{self.key_file} holds no secret key: delete it, `holdfast dev` makes another one"
             )
@@ -81,17 +81,36 @@ class Folder:
 
     def key_made_once(self) -> str:
         """The kept key; makes and keeps one where there is none."""
-        if kept := self.key():
-            return kept
-        self.create()
-        key = f"tr_dev_{secrets.token_urlsafe(24)}"
+        return self.key() or self._kept(self.key_file, f"tr_dev_{secrets.token_urlsafe(24)}")
+
+    def master_key(self) -> str | None:
+        """The kept master key, or None where there is none."""
+        key = _read(self.master_key_file)
         try:
-            handle = os.open(self.key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            return None if key is None else master_keys(key)
+        except ValueError as error:
+            raise BadSetting(
+                f"{self.master_key_file} holds no master key: {error}. Bring the old one back: what it sealed opens "
+                "with it only"
+            ) from None
+
+    def master_key_made_once(self) -> str:
+        """The kept master key; makes and keeps one where there is none."""
+        return self.master_key() or self._kept(self.master_key_file, secrets.token_urlsafe(32))
+
+    def _kept(self, file: Path, made: str) -> str:
+        """What the file holds from now on: `made`, unless another process was faster."""
+        self.create()
+        draft = file.with_name(f"{file.name}.{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:
+            written.write(made + "\n")
+        try:
+            os.link(draft, file)  # whole or not at all: nobody reads half a key
         except FileExistsError:
-            return self.key_made_once()
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(key + "\n")
-        return key
+            return _read(file) or made
+        finally:
+            draft.unlink()
+        return made
 
     @contextmanager
     def held(self) -> Iterator[DevFile]:
@@ -151,6 +170,16 @@ def client_settings(project: Path, server: str | None = None) -> Settings:
         if serving and isinstance(serving.get("url"), str):
             settings = replace(settings, api_url=serving["url"])
     return settings
+
+
+def _read(file: Path) -> str | None:
+    """The line that a file holds, or None where there is no file."""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{file} can not be read: {error}") from error
 
 
 def _locked(handle: int, *, shared: bool = False) -> bool:

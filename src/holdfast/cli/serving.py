@@ -125,6 +125,7 @@ async def serve(
     """
     from holdfast.engine import Engine
     from holdfast.server import create_app
+    from holdfast.server.vault import Vault
     from holdfast.stores import open_store
 
     sock = listen(settings.host, settings.port)
@@ -136,7 +137,12 @@ async def serve(
         retention_ms = round(settings.retention.total_seconds() * 1_000) or None
         lease_ms = round(settings.lease.total_seconds() * 1_000)
         engine = Engine(store, lease_ms=lease_ms, retention_ms=retention_ms)
-        app = create_app(engine, keys, public_url=settings.public_url or f"http://{shown}:{port}")
+        app = create_app(
+            engine,
+            keys,
+            public_url=settings.public_url or f"http://{shown}:{port}",
+            vault=Vault(settings.master_keys),
+        )
         web = web_server(app, settings)
         with Signals().taken() as signals:
             async with asyncio.TaskGroup() as group:

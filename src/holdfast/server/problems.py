@@ -29,6 +29,7 @@ STATUS: Mapping[type[errors.HoldfastError], int] = {
     errors.Fenced: 409,
     errors.PayloadTooLarge: 413,
     errors.Unprocessable: 422,
+    errors.NoMasterKey: 422,  # a setting is missing: to repeat the request does not help
     errors.StoreUnavailable: 503,
     errors.StoreTooNew: 503,
 }

@@ -21,6 +21,7 @@ from holdfast.errors import InvalidRequest, PayloadTooLarge
 from holdfast.server.access import Access, Thing, covers, lacking
 from holdfast.server.auth import Credential, Keyring, Kind
 from holdfast.server.tokens import Signer
+from holdfast.server.vault import Vault
 from holdfast.wire.codec import decode
 from holdfast.wire.versions import SDK_VERSION
 
@@ -37,6 +38,7 @@ class Call:
     engine: Engine
     credential: Credential
     keyring: Keyring
+    vault: Vault
     body_seconds: float = BODY_SECONDS
     _raw: bytes | None = field(default=None, repr=False)
 
@@ -113,14 +115,14 @@ class Endpoint:
     opened: Opened | None = None
 
     def serve(
-        self, engine: Engine, keyring: Keyring, body_seconds: float
+        self, engine: Engine, keyring: Keyring, vault: Vault, body_seconds: float
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             if self.access is None:
                 assert self.opened is not None
                 credential = Credential(await self.opened(request, engine, keyring), Kind.OPEN)
-                return await self.handler(Call(request, engine, credential, keyring, body_seconds))
-            call = Call(request, engine, await keyring.credential(request), keyring, body_seconds)
+                return await self.handler(Call(request, engine, credential, keyring, vault, body_seconds))
+            call = Call(request, engine, await keyring.credential(request), keyring, vault, body_seconds)
             await self.access.check(call)
             return await self.handler(call)
 
