@@ -78,7 +78,9 @@ def complete(tx: Tx, items: list[Completion]) -> list[HoldfastError | None]:
             answers.append(None)
             continue
         if token.schema is not None and (
-            error := schema_error(token.schema, item.output, "data", "the token")
+            error := schema_error(
+                token.schema, None if item.output is None else json.loads(item.output), "data", "the token"
+            )
         ):
             answers.append(error)
             continue

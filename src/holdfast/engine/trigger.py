@@ -8,10 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from holdfast.engine import once
+from holdfast.engine.once import OneTime
 from holdfast.errors import Fenced, HoldfastError, InvalidRequest, PayloadTooLarge, Unprocessable
 from holdfast.model import limits
 from holdfast.model.duration import duration_ms, lifetime_ms, moment_ms
 from holdfast.model.metadata import check_size
+from holdfast.model.packet import python_value
 from holdfast.model.retry import RetryPolicy
 from holdfast.model.run import Run
 from holdfast.model.status import FREES_KEY, RunStatus
@@ -50,6 +53,7 @@ class NewRun:
     batch_id: str | None = None
     replay_of: str | None = None
     request_key: str | None = None
+    once: OneTime | None = None  # the public token that asks, where it may be used a single time
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,8 @@ def _make(tx: Tx, item: NewRun, known: _Known, made: list[Run], keys: list[list[
         raise Unprocessable(
             f"lockToVersion is {item.version_lock!r}: no such version", "options.lockToVersion"
         )
+    if item.once is not None:
+        once.use(tx, item.once, run.id)
     made.append(run)
     if item.idempotency_key is not None:
         lifetime = KEY_LIFETIME_MS
@@ -148,7 +154,9 @@ def new_run(tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run]
     queue = item.queue or (spec.queue if spec else default_queue(task))
     concurrency_key = item.concurrency_key
     if concurrency_key is None:
-        concurrency_key = _key_at(item.payload, spec.key) if spec and spec.key is not None else ""
+        concurrency_key = (
+            _key_at(item.payload, item.payload_type, spec.key) if spec and spec.key is not None else ""
+        )
     priority = round(item.priority)
     run_id = tx.new_id("run")
     return Run(
@@ -200,7 +208,7 @@ def with_defaults(run: Run, spec: TaskSpec) -> Run:
     """`run` with its task's queue and key, which nobody knew when it was triggered and named none itself."""
     if run.queue != default_queue(run.task) or run.concurrency_key:
         return run
-    key = _key_at(run.payload, spec.key) if spec.key is not None else ""
+    key = _key_at(run.payload, run.payload_type, spec.key) if spec.key is not None else ""
     return replace(run, queue=spec.queue, concurrency_key=key[: limits.MAX_CONCURRENCY_KEY])
 
 
@@ -244,10 +252,13 @@ def _load(tx: Tx, items: list[NewRun]) -> _Known:
     tasks: dict[str, set[str]] = {}
     for item in items:
         tasks.setdefault(item.environment_id, set()).add(item.task)
-    if keys := sorted(
+    keys = sorted(
         {(i.environment_id, i.task, i.idempotency_key) for i in items if i.idempotency_key is not None}
-    ):
-        tx.do("lock_keys", keys=batch(keys))
+    )
+    # All locks in one statement, which takes them in order: two transactions never wait for each other.
+    if locks := [*keys, *(once.lock_of(item.once) for item in items if item.once is not None)]:
+        tx.do("lock_keys", keys=batch(locks))
+    if keys:
         for row in tx.all("keys", keys=batch(keys)):
             held = (row["run_id"], row["expires_at"], row["status"])
             known.keys[row["environment_id"], row["task"], row["key"]] = held
@@ -304,13 +315,13 @@ def _check_payload(item: NewRun, spec: TaskSpec | None) -> None:
             raise PayloadTooLarge(f"payload is {size} bytes: at most {limits.MAX_PAYLOAD}", "payload")
     if spec is None or spec.payload_schema is None:
         return
-    if (error := schema_error(spec.payload_schema, item.payload, "payload", f"task {item.task}")) is not None:
+    value = None if item.payload is None else python_value(item.payload, item.payload_type)
+    if (error := schema_error(spec.payload_schema, value, "payload", f"task {item.task}")) is not None:
         raise error
 
 
-def schema_error(schema: str, text: str | None, name: str, of: str) -> Unprocessable | None:
-    """Why a JSON Schema refuses a JSON text, naming the place; None when it does not."""
-    value = None if text is None else json.loads(text)
+def schema_error(schema: str, value: Any, name: str, of: str) -> Unprocessable | None:
+    """Why a JSON Schema refuses a value, naming the place; None when it does not."""
     error = next(iter(_validator(schema).iter_errors(value)), None)
     if error is None:
         return None
@@ -325,12 +336,12 @@ def _validator(schema: str) -> Any:
     return jsonschema_rs.validator_for(json.loads(schema))
 
 
-def _key_at(payload: str | None, path: str) -> str:
+def _key_at(payload: str | None, payload_type: str | None, path: str) -> str:
     """The concurrency key at a path such as "order.tenant" of the payload; "" where there is nothing.
 
     The empty path is the payload itself.
     """
-    value = None if payload is None else json.loads(payload)
+    value = None if payload is None else python_value(payload, payload_type)
     for step in path.split(".") if path else ():
         if not isinstance(value, dict):
             return ""

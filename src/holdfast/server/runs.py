@@ -15,8 +15,9 @@ from starlette.responses import Response
 from holdfast.engine import NewRun, Triggered
 from holdfast.engine.operate import ChangeMetadata
 from holdfast.errors import HoldfastError, InvalidRequest, NotFound, RunNotFound
-from holdfast.model import limits
+from holdfast.model import limits, superjson
 from holdfast.model.ids import Ids
+from holdfast.model.packet import JSON, SUPERJSON, TEXT
 from holdfast.server.access import Access, Thing
 from holdfast.server.auth import Kind
 from holdfast.server.problems import invalid, problem, respond
@@ -26,7 +27,6 @@ from holdfast.wire import runs as wire
 from holdfast.wire import versions
 from holdfast.wire.codec import decode, encode_checked
 from holdfast.wire.journal import numbered
-from holdfast.wire.superjson import SUPERJSON
 from holdfast.wire.waits import token_result
 
 MAX_WAIT_MS = 30_000
@@ -55,7 +55,7 @@ async def batch(call: Call) -> Response:
         for item in items:
             task = item.get("task") if isinstance(item, dict) else None
             call.require("batchTrigger", [("tasks", task if isinstance(task, str) else None)])
-    request_key = _request_key(call.request.headers)
+    request_key = request_key_of(call.request.headers)
     batch_id = _batch_id(call.environment_id, request_key)
     asked = []
     for index, item in enumerate(items):
@@ -98,10 +98,14 @@ def new_run(
     options: Mapping[str, Any] = body.get("options") or {}
     parent_id, parent_lease = _lease(headers)
     key = options.get("concurrencyKey")
+    payload, payload_type = (
+        packet(body["payload"], options.get("payloadType")) if "payload" in body else (None, None)
+    )
     return NewRun(
         environment_id=environment_id,
         task=task,
-        payload=payload_text(body.get("payload"), options.get("payloadType"), "payload" in body),
+        payload=payload,
+        payload_type=payload_type,
         queue=options["queue"]["name"] if "queue" in options else None,
         concurrency_key=None if key is None else str(key),
         delay=options.get("delay"),
@@ -122,22 +126,29 @@ def new_run(
         parent_lease=parent_lease if options.get("parentRunId", parent_id) == parent_id else None,
         version_lock=options.get("lockToVersion"),
         batch_id=batch_id,
-        request_key=_request_key(headers) if single else request_key,
+        request_key=request_key_of(headers) if single else request_key,
     )
 
 
-def payload_text(payload: Any, payload_type: str | None, given: bool) -> str | None:
-    """A payload as the JSON text that is kept. With a type of application/json, a text is JSON already."""
-    if not given:
-        return None
-    if payload_type not in (None, "application/json", "text/plain", SUPERJSON):
+def packet(
+    payload: Any, payload_type: str | None, type_name: str = "options.payloadType"
+) -> tuple[str, str | None]:
+    """A payload as the text that is kept and its type: JSON where that says all, else superjson.
+
+    With a type of application/json or superjson, a text is JSON already.
+    """
+    if payload_type not in (None, JSON, TEXT, SUPERJSON):
         raise InvalidRequest(
-            f"options.payloadType is {payload_type!r}: expected application/json, {SUPERJSON} or text/plain",
-            "options.payloadType",
+            f"{type_name} is {payload_type!r}: expected {JSON}, {SUPERJSON} or {TEXT}", type_name
         )
-    if payload_type in ("application/json", SUPERJSON) and isinstance(payload, str):
+    if payload_type in (JSON, SUPERJSON) and isinstance(payload, str):
         payload = decode(payload, "payload", limits.MAX_PAYLOAD)
-    return encode_checked(payload, "payload", limits.MAX_PAYLOAD)
+    if payload_type != SUPERJSON:
+        return encode_checked(payload, "payload", limits.MAX_PAYLOAD), None
+    superjson.check(payload, "payload")
+    if superjson.is_plain(payload):
+        return encode_checked(payload["json"], "payload", limits.MAX_PAYLOAD), None
+    return encode_checked(payload, "payload", limits.MAX_PAYLOAD), SUPERJSON
 
 
 def metadata_text(metadata: Any) -> str | None:
@@ -169,7 +180,9 @@ async def replay(call: Call) -> Response:
     body = await call.body(wire.REPLAY, empty={})
     changes: dict[str, Any] = {}
     if "payload" in body:
-        changes["payload"] = payload_text(body["payload"], body.get("payloadType"), given=True)
+        changes["payload"], changes["payload_type"] = packet(
+            body["payload"], body.get("payloadType"), "payloadType"
+        )
     if "metadata" in body:
         changes["metadata"] = metadata_text(body["metadata"])
     if "tags" in body:
@@ -179,6 +192,8 @@ async def replay(call: Call) -> Response:
     for name, field in REPLAY_FIELDS.items():
         if name in body:
             changes[field] = body[name]  # type: ignore[literal-required]  # the names are those of the shape
+    if (key := request_key_of(call.request.headers)) is not None:
+        changes["request_key"] = f"replay\n{call.path('run')}\n{key}"  # no header holds a line feed
     answer = await call.engine.replay(call.environment_id, call.path("run"), changes)
     return respond({"id": answer.id})
 
@@ -291,7 +306,7 @@ async def _handed_out(call: Call, scopes: list[str]) -> dict[str, str]:
 
 
 def _triggered(answer: Triggered) -> dict[str, Any]:
-    return {"id": answer.id, "isCached": True} if answer.is_cached else {"id": answer.id}
+    return {"id": answer.id, "isCached": answer.is_cached}
 
 
 def _lease(headers: Mapping[str, str]) -> tuple[str | None, int | None]:
@@ -305,7 +320,7 @@ def _lease(headers: Mapping[str, str]) -> tuple[str | None, int | None]:
     return run_id, int(lease)
 
 
-def _request_key(headers: Mapping[str, str]) -> str | None:
+def request_key_of(headers: Mapping[str, str]) -> str | None:
     key = headers.get("x-trigger-request-idempotency-key")
     if key is not None and not 1 <= len(key) <= 256:
         raise InvalidRequest(

@@ -15,6 +15,7 @@ from holdfast.engine.reporting import Answer
 from holdfast.errors import HoldfastError, InvalidRequest
 from holdfast.model import limits
 from holdfast.model.duration import duration_ms
+from holdfast.model.packet import python_text
 from holdfast.model.retry import DEFAULT_POLICY, RetryPolicy
 from holdfast.model.run import Run
 from holdfast.model.task import QueueSpec, TaskSpec, default_queue
@@ -188,7 +189,7 @@ def _claimed(run: Run, journal: Sequence[Mapping[str, Any]] | None) -> wire.Clai
         "attempt": run.attempt,
         "maxAttempts": run.max_attempts or 1,
         "maxDuration": run.max_duration,
-        "payload": run.payload,
+        "payload": None if run.payload is None else python_text(run.payload, run.payload_type),
         "tags": [] if run.tags == "[]" else json.loads(run.tags),
         "metadata": {} if run.metadata == "{}" else json.loads(run.metadata),
         "queue": run.queue,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from holdfast.model.packet import projection
 from holdfast.model.run import Attempt, Run
 from holdfast.model.status import RunStatus
 
@@ -19,6 +20,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 Ttl = Text | Annotated[int, Field(ge=-(10**12), le=10**12)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+Machine = Literal["micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"]
 
 
 class QueueName(TypedDict):
@@ -42,7 +44,7 @@ class TriggerOptions(TypedDict, total=False):
     idempotencyKey: Annotated[str, Field(max_length=2_048)]
     idempotencyKeyTTL: Text
     idempotencyKeyOptions: KeyOptions
-    machine: Text
+    machine: Machine
     maxAttempts: Annotated[int, Field(ge=1, le=250)]
     maxDuration: Annotated[Number, Field(ge=0)]
     metadata: Any
@@ -88,7 +90,7 @@ class ReplayBody(TypedDict, total=False):
     tags: Text | list[str]
     queue: Name
     concurrencyKey: Text | int
-    machine: Text
+    machine: Machine
     version: Text
     region: Text
     delay: Text
@@ -102,6 +104,10 @@ class ReplayBody(TypedDict, total=False):
 
 class RescheduleBody(TypedDict):
     delay: Text
+
+
+class ResetKeyBody(TypedDict):
+    taskIdentifier: Name
 
 
 class TagsBody(TypedDict):
@@ -129,6 +135,7 @@ UNCHECKED_BATCH: TypeAdapter[UncheckedBatch] = TypeAdapter(UncheckedBatch)
 BATCH_ITEM: TypeAdapter[BatchItem] = TypeAdapter(BatchItem)
 REPLAY: TypeAdapter[ReplayBody] = TypeAdapter(ReplayBody)
 RESCHEDULE: TypeAdapter[RescheduleBody] = TypeAdapter(RescheduleBody)
+RESET_KEY: TypeAdapter[ResetKeyBody] = TypeAdapter(ResetKeyBody)
 TAGS: TypeAdapter[TagsBody] = TypeAdapter(TagsBody)
 METADATA: TypeAdapter[MetadataBody] = TypeAdapter(MetadataBody)
 RESULTS: TypeAdapter[ResultsBody] = TypeAdapter(ResultsBody)
@@ -167,9 +174,9 @@ def full_run(
 ) -> dict[str, Any]:
     """The run structure, exactly. `output` is present only when the run completed successfully."""
     answer = list_item(run)
-    answer["payload"] = None if run.payload is None else json.loads(run.payload)
+    answer["payload"] = None if run.payload is None else projection(run.payload, run.payload_type)
     if run.status is RunStatus.COMPLETED_SUCCESSFULLY:
-        answer["output"] = None if run.output is None else json.loads(run.output)
+        answer["output"] = None if run.output is None else projection(run.output, run.output_type)
     answer["relatedRuns"] = {
         "root": None if root is None else list_item(root),
         "parent": None if parent is None else list_item(parent),

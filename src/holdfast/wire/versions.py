@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from holdfast.errors import InvalidRequest
 from holdfast.model.duration import duration_text
+from holdfast.model.packet import projection
 from holdfast.model.run import Attempt, Run
 from holdfast.model.status import FINAL, RunStatus
 from holdfast.wire.runs import moment
-from holdfast.wire.superjson import projection
 
 SDK_VERSION = "2025-07-16"
 S = RunStatus
@@ -95,8 +96,8 @@ def full_run(
         if "output" in urls:
             answer["outputPresignedUrl"] = urls["output"]
         elif run.output is not None:
-            answer["output"] = json.loads(run.output)
-    elif run.error is not None and run.status in FINAL:
+            answer["output"] = projection(run.output, run.output_type)
+    elif run.error is not None and run.finished_at is not None:
         answer["error"] = flat_error(json.loads(run.error))
     related: dict[str, Any] = {"children": [_related(child) for child in children]}
     if root is not None:
@@ -131,6 +132,9 @@ def flat_error(error: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _common(run: Run) -> dict[str, Any]:
+    if run.status is S.CANCELLED and run.finished_at is None:
+        # Its process is being stopped: for the SDK a cancelled run has an end (the wire contract, 4.9).
+        run = replace(run, status=S.EXECUTING)
     completed = run.status in FINAL
     success = run.status is S.COMPLETED_SUCCESSFULLY
     answer: dict[str, Any] = {
