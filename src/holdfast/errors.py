@@ -4,11 +4,14 @@
     ├── InvalidRequest      a field is malformed                      (the message names field and value)
     ├── Unprocessable       well-formed, but refused
     ├── PayloadTooLarge     over a size limit
+    ├── UnsupportedMediaType  the body is of another type than this route reads
     ├── NotAuthorised       the key is missing or unknown
     ├── Forbidden           the credential does not cover this
     ├── NotFound            no such thing in this environment
     ├── RunNotFound
     ├── WaitpointNotFound   no such token in this environment
+    ├── BulkActionNotFound  no such bulk action in this environment
+    ├── BatchNotFound       no such batch in this environment
     ├── WorkerNotFound      the worker was declared lost, or never registered
     ├── Fenced              the attempt that asks has lost its lease
     ├── StoreUnavailable    the database does not answer; safe to repeat
@@ -77,6 +80,13 @@ class PayloadTooLarge(HoldfastError):
         self.param = param
 
 
+class UnsupportedMediaType(HoldfastError):
+    """The body is of a type that this route does not read."""
+
+    code = "unsupported_media_type"
+    param = "content-type"
+
+
 class NotAuthorised(HoldfastError):
     """The API key is missing, unknown or revoked."""
 
@@ -114,6 +124,26 @@ class WaitpointNotFound(HoldfastError):
     def __init__(self, waitpoint_id: str = "") -> None:
         super().__init__("Waitpoint not found")
         self.waitpoint_id = waitpoint_id
+
+
+class BatchNotFound(HoldfastError):
+    """No batch has this id, or the key in use may not see it."""
+
+    code = "batch_not_found"
+
+    def __init__(self, batch_id: str = "") -> None:
+        super().__init__("Batch not found")
+        self.batch_id = batch_id
+
+
+class BulkActionNotFound(HoldfastError):
+    """No bulk action has this id in this environment."""
+
+    code = "bulk_action_not_found"
+
+    def __init__(self, bulk_id: str = "") -> None:
+        super().__init__("Bulk action not found")
+        self.bulk_id = bulk_id
 
 
 class WorkerNotFound(HoldfastError):

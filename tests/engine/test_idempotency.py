@@ -8,8 +8,10 @@ import pytest
 
 from engine.world import World
 from holdfast.engine import Engine, NewRun
+from holdfast.engine.operate import ResetKey, reset_keys
 from holdfast.engine.trigger import trigger
-from holdfast.errors import InvalidRequest, Unprocessable
+from holdfast.errors import InvalidRequest, NotFound, Unprocessable
+from holdfast.model.status import RunStatus
 from holdfast.stores import open_store
 
 DAY = 86_400_000
@@ -127,3 +129,24 @@ def test_concurrent_triggers_on_two_servers_make_one_run(store_url: str, world: 
 
     assert len(asyncio.run(race())) == 1
     assert len(world.page().runs) == 1
+
+
+def test_a_key_that_is_reset_is_free_and_its_run_goes_on(world: World) -> None:
+    first = world.trigger(idempotency_key="k")
+    other_task = world.trigger(task="other", idempotency_key="k")
+    assert world.store.transact(reset_keys, [ResetKey("dev", "send", "k")]) == ["k"]
+    assert world.run(first).status is RunStatus.WAITING_FOR_DEPLOY
+    second = world.trigger(idempotency_key="k")
+    assert second != first
+    assert world.trigger(task="other", idempotency_key="k") == other_task
+
+
+def test_a_key_that_nobody_holds_can_not_be_reset(world: World) -> None:
+    world.trigger(idempotency_key="k")
+    refused = world.store.transact(
+        reset_keys,
+        [ResetKey("dev", "send", "none"), ResetKey("dev", "other", "k"), ResetKey("prod", "send", "k")],
+    )
+    assert [type(answer) for answer in refused] == [NotFound] * 3
+    [again] = world.store.transact(reset_keys, [ResetKey("dev", "send", "k")])
+    assert again == "k"

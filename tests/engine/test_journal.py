@@ -180,7 +180,7 @@ def test_children_and_their_entry_are_made_together(world: World) -> None:
         or ""
     )
     assert again == {"id": good["id"], "isCached": True}
-    assert (bad["code"], bad["param"]) == ("unprocessable", "options.delay")
+    assert (bad["code"], bad["param"]) == ("invalid_request", "options.delay")
     [child] = world.details(run_id).children
     assert (child.id, child.parent_id, child.root_id, child.depth) == (good["id"], run_id, run_id, 1)
     [entry] = world.journal(run_id)

@@ -87,7 +87,7 @@ def test_one_bad_item_does_not_fail_its_neighbours(world: World) -> None:
     ]
     answers = world.store.transact(trigger, items)
     assert [type(answer) for answer in answers if isinstance(answer, HoldfastError)] == [
-        Unprocessable,
+        InvalidRequest,
         Unprocessable,
         PayloadTooLarge,
         InvalidRequest,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.errors import Unprocessable
+from holdfast.errors import InvalidRequest, Unprocessable
 from holdfast.model.duration import MAX_MS, duration_ms, duration_text, epoch_ms, lifetime_ms, moment_ms
 
 NOW = 1_795_521_600_000
@@ -65,7 +65,7 @@ def test_durations_that_can_be_read(value: str | float | timedelta, ms: int) -> 
     ],
 )
 def test_durations_that_can_not_be_read_are_refused_by_name(value: object) -> None:
-    with pytest.raises(Unprocessable, match="delay") as raised:
+    with pytest.raises(InvalidRequest, match="delay") as raised:
         duration_ms(value, "delay")  # type: ignore[arg-type]  # what comes over the wire is anything
     assert raised.value.param == "delay"
     assert len(str(raised.value)) < 300
@@ -97,13 +97,13 @@ def test_a_delay_names_a_moment_from_now_on(value: object, moment: int) -> None:
 
 @pytest.mark.parametrize("value", ["", "tomorrow", "2026-13-01", "0000-00-00", "1h-1m", True, [], "1m" * 100])
 def test_a_delay_that_can_not_be_read_is_refused(value: object) -> None:
-    with pytest.raises(Unprocessable):
+    with pytest.raises(InvalidRequest):
         moment_ms(value, NOW, "delay")  # type: ignore[arg-type]  # what comes over the wire is anything
 
 
 @given(st.text())
 def test_any_text_is_a_moment_or_refused(text: str) -> None:
-    with suppress(Unprocessable):
+    with suppress(InvalidRequest):
         assert moment_ms(text, NOW, "delay") >= NOW
 
 

@@ -20,7 +20,6 @@ from holdfast import (
     RunCancelled,
     RunFailed,
     RunNotFound,
-    Unprocessable,
     arun_all,
     current_run,
     progress,
@@ -155,7 +154,7 @@ def test_run_all_returns_exceptions_as_entries(served: Served) -> None:
 
     assert one == 1
     assert isinstance(two, RunFailed)
-    assert isinstance(refused, Unprocessable)
+    assert isinstance(refused, InvalidRequest)
     with pytest.raises(RunFailed):
         run_all([odd.bind(2), odd.bind(1)])
 

@@ -166,7 +166,7 @@ async def test_a_token_is_made_with_all_that_its_holder_needs(world: World):
     assert (await worker.say("token", run, first=0, **CALL))["value"] == answer["value"]
     for asked, code in (
         ({"tags": [f"t{number}" for number in range(11)]}, "unprocessable"),
-        ({"timeout": "soon"}, "unprocessable"),
+        ({"timeout": "soon"}, "invalid_request"),
         ({"idempotencyKey": ""}, "invalid_request"),
     ):
         no = await worker.say("token", run, first=1, **CALL, **asked)

@@ -15,11 +15,12 @@ from holdfast.engine import Engine
 from holdfast.errors import StoreTooNew, StoreUnavailable
 from holdfast.server import ENDPOINTS, create_app
 from holdfast.stores import open_store, sqlite
-from server.world import KEYS, World, error_shape, ok, refused, trigger
+from server.world import KEYS, Names, World, error_shape, ok, refused, trigger
 
 pytestmark = pytest.mark.anyio
 
-NAMES = {"task": "echo", "run": "run_x", "worker": "worker_x", "token": "waitpoint_x", "hash": "0"}
+
+NAMES = Names(task="echo", run="run_x", worker="worker_x", token="waitpoint_x", hash="0")
 OPEN = ("/livez", "/readyz", "/openapi.json")
 ROUTES = [(endpoint.method, endpoint.path) for endpoint in ENDPOINTS]
 ANYONES = {"/api/v1/timezones"}  # takes no credential, and names none in its path
@@ -28,7 +29,7 @@ WITH_BODY = [(endpoint.method, endpoint.path) for endpoint in ENDPOINTS if endpo
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] not in ANYONES])
 async def test_every_route_answers_without_a_key_in_the_one_shape(world: World, method: str, path: str):
-    response = await world.dev.request(method, path.format(**NAMES), headers={"authorization": ""})
+    response = await world.dev.request(method, path.format_map(NAMES), headers={"authorization": ""})
     assert response.status_code == 401
     error_shape(response)
 
@@ -37,7 +38,7 @@ async def test_every_route_answers_without_a_key_in_the_one_shape(world: World, 
     ("method", "path"), [route for route in ROUTES if "{" in route[1] and "{hash}" not in route[1]]
 )
 async def test_every_route_refuses_names_that_can_not_be_read(world: World, method: str, path: str):
-    response = await world.dev.request(method, path.format(**dict.fromkeys(NAMES, "%00")), json={})
+    response = await world.dev.request(method, path.format_map(Names("%00")), json={})
     assert response.status_code == 400
     error_shape(response)
 
@@ -47,7 +48,7 @@ async def test_every_route_refuses_names_that_can_not_be_read(world: World, meth
 async def test_every_route_with_a_body_refuses_a_bad_one_in_the_one_shape(
     world: World, method: str, path: str, content: bytes
 ):
-    response = await world.dev.request(method, path.format(**NAMES), content=content)
+    response = await world.dev.request(method, path.format_map(NAMES), content=content)
     assert response.status_code == 400
     error_shape(response)
 

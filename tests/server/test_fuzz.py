@@ -16,7 +16,7 @@ from holdfast.engine import Engine
 from holdfast.server import ENDPOINTS, create_app
 from holdfast.stores import open_store
 from holdfast.wire.codec import encode
-from server.world import DEV_KEY, KEYS, Clock, World, error_shape, ok, trigger
+from server.world import DEV_KEY, KEYS, Clock, Names, World, error_shape, ok, trigger
 
 NUMBERS = st.one_of(
     st.integers(),
@@ -105,13 +105,13 @@ async def exchange(method: str, path: str, bodies: list[Any]) -> None:
                 run = await trigger(client, delay="1h" if "reschedule" in path else "0s")
                 await worker.claim()
                 token = await ok(client.post("/api/v1/waitpoints/tokens", json={}))
-                names = {"task": "echo", "run": run, "worker": worker.id, "token": token["id"]}
+                names = Names(task="echo", run=run, worker=worker.id, token=token["id"])
                 for body in bodies:
                     if isinstance(body, dict) and isinstance(body.get("reports"), list):
                         body = {"reports": [about(report, run, worker.held) for report in body["reports"]]}
                     if isinstance(body, dict) and "waitMs" in body:
                         body["waitMs"] = 0
-                    response = await client.request(method, path.format(**names), content=encode(body))
+                    response = await client.request(method, path.format_map(names), content=encode(body))
                     assert_answered(response)
                 for url in (
                     "/api/v1/runs",

@@ -35,6 +35,7 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("POST", "/api/v1/tasks/{task}/trigger"): [{}, TRIGGER, {"options": None}],
     ("POST", "/api/v1/tasks/batch"): [{"items": [{"task": "echo", **TRIGGER}]}],
     ("POST", "/api/v1/runs/{run}/replay"): [{}, {"payload": None, "tags": ["a"], "ttl": 5}],
+    ("POST", "/api/v1/idempotencyKeys/{key}/reset"): [{"taskIdentifier": "echo"}],
     ("POST", "/api/v1/runs/{run}/reschedule"): [{"delay": "1h"}],
     ("POST", "/api/v1/runs/{run}/tags"): [{"tags": "a"}, {"tags": ["a", "b"]}],
     ("PUT", "/api/v1/runs/{run}/metadata"): [
@@ -49,6 +50,9 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
         {"timeout": "1h", "tags": ["a"], "idempotencyKey": "k", "schema": {"type": "object"}},
     ],
     ("POST", "/api/v1/waitpoints/tokens/{token}/complete"): [{}, {"data": {"a": [1]}}, {"data": None}],
+    ("POST", "/api/v1/queues/{queue}/pause"): [{"type": "task", "action": "pause"}, {"action": "resume"}],
+    ("POST", "/api/v1/queues/{queue}/concurrency/override"): [{"type": "id", "concurrencyLimit": 0}],
+    ("POST", "/api/v1/queues/{queue}/concurrency/reset"): [{}, {"type": "custom"}],
     ("POST", "/api/v1/workers"): [
         {
             "name": "w",

@@ -91,7 +91,7 @@ async def test_a_token_without_a_body_has_no_timeout(world: World):
     ("body", "status", "code", "param"),
     [
         ({"tags": [f"t{number}" for number in range(11)]}, 422, "unprocessable", "options.tags"),
-        ({"timeout": "soon"}, 422, "unprocessable", "timeout"),
+        ({"timeout": "soon"}, 400, "invalid_request", "timeout"),
         ({"timeout": 5}, 400, "invalid_request", "timeout"),
         ({"idempotencyKey": ""}, 400, "invalid_request", "idempotencyKey"),
         ({"schema": {"type": "no such type"}}, 400, "invalid_request", "schema"),

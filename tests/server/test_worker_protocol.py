@@ -63,7 +63,7 @@ async def test_a_registered_task_gives_its_settings_to_runs(world: World):
         ({"tasks": [{"id": "a"}, {"id": "b"}, {"id": "a"}]}, 400, "tasks"),
         ({"tasks": [{"id": ""}]}, 400, "tasks.0.id"),
         ({"tasks": [{"id": "t" * 129}]}, 400, "tasks.0.id"),
-        ({"tasks": [{"id": "a", "ttl": "soon"}]}, 422, "tasks.a.ttl"),
+        ({"tasks": [{"id": "a", "ttl": "soon"}]}, 400, "tasks.a.ttl"),
         ({"tasks": [{"id": "a", "ttl": 5}]}, 400, "tasks.0.ttl"),
         ({"tasks": [{"id": "a", "maxDuration": 10**30}]}, 400, "tasks.0.maxDuration"),
         ({"tasks": [{"id": "a", "retry": {"maxAttempts": 0}}]}, 400, "tasks.0.retry.maxAttempts"),

@@ -149,3 +149,14 @@ async def trigger(client: httpx2.AsyncClient, task: str = "echo", payload: Any =
 async def read(client: httpx2.AsyncClient, run: str) -> dict[str, Any]:
     """The run structure."""
     return await ok(client.get(f"/api/v3/runs/{run}"))
+
+
+class Names(dict[str, str]):
+    """A name for each parameter of a path; what is not listed is `other`."""
+
+    def __init__(self, other: str = "x", **known: str) -> None:
+        super().__init__(known)
+        self.other = other
+
+    def __missing__(self, name: str) -> str:
+        return self.other

@@ -11,7 +11,7 @@ import click
 
 from holdfast.cli.api import Server, json_option, open_server, server_option
 from holdfast.cli.output import emit, emit_json, fail, safe, say
-from holdfast.errors import Unprocessable
+from holdfast.errors import InvalidRequest
 from holdfast.model.duration import duration_ms, moment_ms
 
 WINDOW = 60  # characters of a payload shown around a mistake
@@ -114,7 +114,7 @@ def check_durations(delay: str | None, ttl: str | None = None) -> None:
             moment_ms(delay, 0, "--delay")
         if ttl is not None:
             duration_ms(ttl, "--ttl")
-    except Unprocessable as error:
+    except InvalidRequest as error:
         raise click.UsageError(str(error), click.get_current_context(silent=True)) from None
 
 

@@ -7,29 +7,36 @@ the only place where async meets the store.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from holdfast.engine import batch as batches
+from holdfast.engine import bulk, finish, inspect, journal, operate, queues
 from holdfast.engine import claim as claiming
-from holdfast.engine import finish, inspect, journal, operate
 from holdfast.engine import token as tokens
 from holdfast.engine import upkeep as keeping
+from holdfast.engine.batch import BatchFound, CreatedBatch, Line, NewBatch, Placed
+from holdfast.engine.bulk import NewBulkAction
 from holdfast.engine.claim import Claim, Claimed, Registered, Registering
 from holdfast.engine.hub import POLL_SECONDS, Hub
 from holdfast.engine.inspect import Ended
 from holdfast.engine.journal import JournalPage
+from holdfast.engine.queues import ChangeQueue, OneQueue, QueuePage
 from holdfast.engine.reporting import Answer, Reported
 from holdfast.engine.token import Completion, Created, NewToken
 from holdfast.engine.trigger import NewRun, Triggered, trigger
 from holdfast.errors import HoldfastError, StoreUnavailable, WorkerNotFound
-from holdfast.model.queue import Lane
+from holdfast.model.bulk import BulkAction
+from holdfast.model.queue import Lane, QueueState
 from holdfast.model.run import Run
 from holdfast.model.wait import Waitpoint
 from holdfast.stores.base import Store, Tx
-from holdfast.stores.listing import Filters, Page, TokenFilters, TokenPage
+from holdfast.stores.listing import BulkPage, Filters, Page, TokenFilters, TokenPage
 
 __all__ = [
+    "BatchFound",
     "Claimed",
     "Completion",
     "Created",
@@ -37,9 +44,13 @@ __all__ = [
     "Engine",
     "Filters",
     "JournalPage",
+    "Line",
+    "NewBatch",
+    "NewBulkAction",
     "NewRun",
     "NewToken",
     "Page",
+    "Placed",
     "Registered",
     "Registering",
     "Reported",
@@ -48,6 +59,7 @@ __all__ = [
     "Triggered",
 ]
 
+log = logging.getLogger("holdfast.engine")
 I = TypeVar("I")  # noqa: E741  # as in stores/base.py
 O = TypeVar("O")  # noqa: E741
 RETENTION_EVERY_SECONDS = 60.0
@@ -97,8 +109,44 @@ class Engine:
     async def add_tags(self, environment_id: str, run_id: str, tags: Sequence[str]) -> int:
         return await self._one(operate.add_tags, operate.AddTags(environment_id, run_id, tags))
 
+    async def reset_key(self, environment_id: str, task: str, key: str) -> str:
+        return await self._one(operate.reset_keys, operate.ResetKey(environment_id, task, key))
+
     async def change_metadata(self, change: operate.ChangeMetadata) -> dict[str, Any]:
         return await self._one(operate.change_metadata, change)
+
+    # Bulk actions
+
+    async def create_bulk_action(self, item: NewBulkAction) -> str:
+        return await self._one(bulk.create, item)
+
+    async def abort_bulk_action(self, environment_id: str, bulk_id: str) -> str:
+        return await self._one(bulk.abort, bulk.Abort(environment_id, bulk_id))
+
+    async def bulk_action(self, environment_id: str, bulk_id: str) -> BulkAction:
+        return await self.store.read(lambda tx: bulk.one(tx, environment_id, bulk_id))
+
+    async def bulk_page(
+        self, environment_id: str, size: int, after: str | None, before: str | None
+    ) -> BulkPage:
+        return await self.store.read(lambda tx: bulk.page(tx, environment_id, size, after, before))
+
+    # Batches
+
+    async def create_batch(self, item: NewBatch) -> CreatedBatch:
+        return await self._one(batches.create_batches, item)
+
+    async def place_items(self, items: Sequence[Line]) -> list[Placed | HoldfastError]:
+        return await self.store.write(batches.place_items, items)
+
+    async def batch(self, environment_id: str, batch_id: str) -> Batch:
+        return await self.store.read(lambda tx: batches.one_batch(tx, environment_id, batch_id))
+
+    async def batch_found(self, environment_id: str, batch_id: str) -> BatchFound:
+        return await self.store.read(lambda tx: batches.found_batch(tx, environment_id, batch_id))
+
+    async def batch_results(self, environment_id: str, batch_id: str) -> list[Run]:
+        return await self.store.read(lambda tx: batches.ended_runs(tx, environment_id, batch_id))
 
     # Reading
 
@@ -155,6 +203,17 @@ class Engine:
         return await self.store.read(
             lambda tx: inspect.tokens_page(tx, environment_id, filters, size, after, before)
         )
+
+    # Queues
+
+    async def queue(self, item: OneQueue) -> QueueState:
+        return await self.store.read(lambda tx: queues.one_queue(tx, item))
+
+    async def queues_page(self, environment_id: str, skipped: int, limit: int) -> QueuePage:
+        return await self.store.read(lambda tx: queues.page(tx, environment_id, skipped, limit))
+
+    async def change_queue(self, item: ChangeQueue) -> QueueState:
+        return await self._one(queues.change, item)
 
     # Workers
 
@@ -278,18 +337,30 @@ class Engine:
         now = time.monotonic()
         try:
             [passed] = await self.store.write(keeping.upkeep, [keeping.Due(lose_workers=self._may_lose(now))])
+            advanced = passed.bulk_actions and await self._advance_bulk_action()
             if now >= self._retention_at:
                 full = await self._retain()
                 self._retention_at = now + (0.0 if full else RETENTION_EVERY_SECONDS)
         except StoreUnavailable:
             return POLL_SECONDS
         self._upkeep_passed = now
-        if passed.more:
+        if passed.more or advanced:
             return 0.0
         if passed.next_due_at is None:
             return POLL_SECONDS
         store_now = await self._store_now()
         return min(POLL_SECONDS, max(0.001, (passed.next_due_at - store_now) / 1_000))
+
+    async def _advance_bulk_action(self) -> bool:
+        """One chunk in a commit of its own, between which everything else is done; whether there may be more."""
+        try:
+            [advanced] = await self.store.write(bulk.advance, [bulk.Chunk()])
+        except StoreUnavailable:
+            raise
+        except Exception:  # a defect must not stop what else upkeep does
+            log.exception("a bulk action could not be gone on with; it is tried again")
+            return False
+        return advanced
 
     def _may_lose(self, now: float) -> bool:
         """Whether a worker's silence is its own.

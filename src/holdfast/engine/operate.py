@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.engine.annotate import save_metadata, with_metadata
 from holdfast.engine.trigger import NewRun, clean_tags, trigger
 from holdfast.engine.wait import forget_waits, settle_runs
-from holdfast.errors import HoldfastError, InvalidRequest, RunNotFound, Unprocessable
+from holdfast.errors import HoldfastError, InvalidRequest, NotFound, RunNotFound, Unprocessable
 from holdfast.model.duration import moment_ms
 from holdfast.model.metadata import check_operations, check_size
 from holdfast.model.run import Run, cancelled
@@ -60,6 +60,23 @@ class Replay(Target):
     changes: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ResetKey:
+    environment_id: str
+    task: str
+    key: str
+
+
+def reset_keys(tx: Tx, items: list[ResetKey]) -> list[str | HoldfastError]:
+    """Frees idempotency keys; the runs that hold them stay as they are (engine rule R85). Answers the keys."""
+    answers: list[str | HoldfastError] = []
+    for item in items:
+        freed = tx.one("release_key", environment_id=item.environment_id, task=item.task, key=item.key)
+        missing = NotFound(f"no run of task {item.task[:80]!r} holds the idempotency key {item.key[:80]!r}")
+        answers.append(item.key if freed else missing)
+    return answers
+
+
 def cancel(tx: Tx, items: list[Cancel]) -> list[Run | HoldfastError]:
     """Cancels runs and all their descendants, at once; one that has ended stays as it is.
 
@@ -68,13 +85,15 @@ def cancel(tx: Tx, items: list[Cancel]) -> list[Run | HoldfastError]:
     found = _load(tx, items, "runs_by_id")
     before: dict[str, Run] = {}
     after: dict[str, Run] = {}
-    for item in sorted(items, key=lambda item: item.run_id, reverse=True):
+    targets: dict[str, list[str]] = {}
+    for item in items:
         target = found.get(item.run_id)
-        if target is None or target.environment_id != item.environment_id or target.is_final:
-            continue
-        for run in _family(tx, target.id):
+        if target is not None and target.environment_id == item.environment_id and not target.is_final:
+            targets.setdefault(item.reason, []).append(target.id)
+    for reason, ids in targets.items():
+        for run in _family(tx, ids):
             before.setdefault(run.id, run)
-            after.setdefault(run.id, cancelled(run, item.reason, tx.now))
+            after.setdefault(run.id, cancelled(run, reason, tx.now))
     tx.save_runs(before, after.values())
     forget_waits(tx, before.values())
     settle_runs(tx, after.values())
@@ -204,11 +223,11 @@ def change_metadata(tx: Tx, items: list[ChangeMetadata]) -> list[Any]:
     return answers
 
 
-def _family(tx: Tx, run_id: str) -> list[Run]:
-    """The run and its descendants, as far as they have not ended, locked: children before their parents, as the end
+def _family(tx: Tx, run_ids: Sequence[str]) -> list[Run]:
+    """Runs and their descendants, as far as they have not ended, locked: children before their parents, as the end
     of a child does. Looks again until the locks it took hold still: a child may have been under way meanwhile."""
     found: list[Run] = []
-    while len(more := tx.runs("active_family", ids=batch([run_id]))) > len(found):
+    while len(more := tx.runs("active_family", ids=batch(run_ids))) > len(found):
         found = more
     return found
 

@@ -6,7 +6,7 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 
-from holdfast.errors import Unprocessable
+from holdfast.errors import InvalidRequest, Unprocessable
 from holdfast.model.limits import MAX_DURATION_TEXT
 
 UNITS_MS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "hr": 3_600_000, "m": 60_000, "s": 1_000}
@@ -21,7 +21,7 @@ def duration_ms(value: timedelta | float | str, param: str) -> int:
     Text is one or more of number + `w`, `d`, `h` or `hr`, `m`, `s`, at most 100 characters, without
     spaces, fractions or repeated units (engine rule R22; a repeated unit is refused here).
 
-    Raises Unprocessable when `value` can not be read, is not finite, or is over a hundred years.
+    Raises InvalidRequest when `value` can not be read, is not finite, or is over a hundred years.
     """
     if isinstance(value, timedelta):
         total = round(value.total_seconds() * 1_000)
@@ -34,14 +34,14 @@ def duration_ms(value: timedelta | float | str, param: str) -> int:
     else:
         total = _text_ms(value, param)
     if abs(total) > MAX_MS:
-        raise Unprocessable(f"{param} is {value!r}: longer than a hundred years", param)
+        raise InvalidRequest(f"{param} is {value!r}: longer than a hundred years", param)
     return total
 
 
 def moment_ms(value: str | float | timedelta | datetime, now_ms: int, param: str) -> int:
     """The epoch millisecond that a delay names: a duration from now, or a date in ISO 8601.
 
-    A date without an offset is UTC. A date in the past means now. Raises Unprocessable.
+    A date without an offset is UTC. A date in the past means now. Raises as `duration_ms`.
     """
     if isinstance(value, datetime):
         return max(now_ms, epoch_ms(value))
@@ -53,7 +53,7 @@ def moment_ms(value: str | float | timedelta | datetime, now_ms: int, param: str
     if isinstance(value, str):
         try:
             return now_ms + max(0, duration_ms(value, param))
-        except Unprocessable:
+        except InvalidRequest:
             try:
                 return max(now_ms, epoch_ms(datetime.fromisoformat(value)))
             except (ValueError, OverflowError):
@@ -97,15 +97,15 @@ def _text_ms(text: str, param: str) -> int:
             raise _unreadable(text, param)
         unit = part[2][0]
         if unit in seen:
-            raise Unprocessable(f"{param} is {_shown(text)}: the unit {unit} is repeated", param)
+            raise InvalidRequest(f"{param} is {_shown(text)}: the unit {unit} is repeated", param)
         seen.add(unit)
         total += int(part[1]) * UNITS_MS[unit]
         position = part.end()
     return total
 
 
-def _unreadable(value: object, param: str) -> Unprocessable:
-    return Unprocessable(f'{param} is {_shown(value)}: expected a duration such as "1h30m" or a date', param)
+def _unreadable(value: object, param: str) -> InvalidRequest:
+    return InvalidRequest(f'{param} is {_shown(value)}: expected a duration such as "1h30m" or a date', param)
 
 
 def _shown(value: object) -> str:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 
 from holdfast.engine import Engine
 from holdfast.errors import HoldfastError, StoreUnavailable
-from holdfast.server import listing, openapi, runs, timezones, waits, workers
+from holdfast.server import bulk, idempotency, listing, openapi, queues, runs, timezones, waits, workers
 from holdfast.server.auth import Keyring, environment_of_key
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
 from holdfast.server.routing import BODY_SECONDS, RawPaths
@@ -26,7 +27,16 @@ from holdfast.server.vault import Vault
 __all__ = ["ENDPOINTS", "create_app", "environment_of_key"]
 
 # Fixed paths before those with a parameter: the first that matches is taken.
-ENDPOINTS = (*listing.ENDPOINTS, *runs.ENDPOINTS, *timezones.ENDPOINTS, *waits.ENDPOINTS, *workers.ENDPOINTS)
+ENDPOINTS = (
+    *listing.ENDPOINTS,
+    *bulk.ENDPOINTS,
+    *idempotency.ENDPOINTS,
+    *queues.ENDPOINTS,
+    *runs.ENDPOINTS,
+    *timezones.ENDPOINTS,
+    *waits.ENDPOINTS,
+    *workers.ENDPOINTS,
+)
 READY_SECONDS = 2.0
 
 
@@ -64,7 +74,16 @@ def create_app(
         lifespan=lambda _: lifespan(engine),
     )
     app.router.redirect_slashes = False  # a path with one slash too many is no path: 404, not a redirect
-    return RawPaths(app)
+    # Browsers call with tokens, from any page; no cookie is ever looked at.
+    crossing = CORSMiddleware(
+        app,
+        allow_origins=["*"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["*"],
+        max_age=86_400,
+    )
+    return RawPaths(crossing)
 
 
 @asynccontextmanager

@@ -24,10 +24,13 @@ STATUS: Mapping[type[errors.HoldfastError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.WaitpointNotFound: 404,
+    errors.BulkActionNotFound: 404,
     errors.RunNotFound: 404,
+    errors.BatchNotFound: 404,
     errors.WorkerNotFound: 404,
     errors.Fenced: 409,
     errors.PayloadTooLarge: 413,
+    errors.UnsupportedMediaType: 415,
     errors.Unprocessable: 422,
     errors.NoMasterKey: 422,  # a setting is missing: to repeat the request does not help
     errors.StoreUnavailable: 503,
@@ -54,8 +57,10 @@ def problem(error: errors.HoldfastError) -> dict[str, Any]:
 def answer_error(error: errors.HoldfastError) -> Response:
     status = STATUS.get(type(error), 500)
     headers = {}
-    if isinstance(error, errors.RunNotFound):
-        headers["x-should-retry"] = "true"  # a run may be read before the replica that is asked has it
+    if isinstance(error, errors.RunNotFound | errors.BatchNotFound):
+        headers["x-should-retry"] = "true"  # it may be read before the replica that is asked has it
+    elif status == 404:
+        headers["x-should-retry"] = "false"
     if status == 503:
         headers["retry-after"] = "1"
         log.warning("%s", error)

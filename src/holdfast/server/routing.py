@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.engine import Engine
-from holdfast.errors import InvalidRequest, PayloadTooLarge
+from holdfast.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from holdfast.server.access import Access, Thing, covers, lacking
 from holdfast.server.auth import Credential, Keyring, Kind
 from holdfast.server.tokens import Signer
@@ -28,6 +28,7 @@ from holdfast.wire.versions import SDK_VERSION
 T = TypeVar("T")
 MAX_BODY = 4 * 1024 * 1024
 BODY_SECONDS = 60.0
+JSON_TYPES = ("application/json", "text/plain")  # browsers send the second without asking first
 
 
 @dataclass(slots=True)
@@ -86,6 +87,7 @@ class Call:
             if empty is None:
                 raise InvalidRequest("Request body is empty", "body")
             return shape.validate_python(empty)
+        refuse_other_types(self.request.headers.get("content-type", ""), JSON_TYPES)
         return shape.validate_python(decode(self._raw))
 
 
@@ -127,6 +129,13 @@ class Endpoint:
             return await self.handler(call)
 
         return endpoint
+
+
+def refuse_other_types(given: str, read: Sequence[str]) -> None:
+    """Raises UnsupportedMediaType for a Content-Type that is not one of `read`; none at all counts as the first."""
+    kind = given.partition(";")[0].strip().lower()
+    if kind and kind not in read:
+        raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}: send the body as {read[0]}")
 
 
 async def read_body(request: Request, limit: int, seconds: float) -> bytes:
