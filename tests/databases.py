@@ -15,6 +15,12 @@ from uuid import uuid4
 import psycopg
 
 TABLES = [
+    "used_tokens",
+    "api_keys",
+    "batch_items",
+    "batches",
+    "bulk_members",
+    "bulk_actions",
     "waits",
     "journal",
     "waitpoints",
@@ -80,5 +86,7 @@ def emptied(url: str) -> None:
     """Deletes what is in the tables: ten times as fast as making a schema anew."""
     with psycopg.connect(url, autocommit=True) as connection:
         statements = [f"delete from {table}" for table in TABLES]
+        statements.append("delete from environments where project_id <> 'proj_default' or branch is not null")
+        statements.append("delete from projects where id <> 'proj_default'")
         statements.append("update environments set concurrency_limit = 1000, paused = 0")
         connection.execute(";".join(statements))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from holdfast.engine.batch import abort_batches
 from holdfast.engine.claim import lose_worker
 from holdfast.engine.token import time_out_tokens
 from holdfast.engine.trigger import load_specs, with_defaults
@@ -41,6 +42,7 @@ class Passed:
     moved: int
     more: bool
     next_due_at: int | None
+    bulk_actions: bool = False  # whether there are some to go on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ def upkeep(tx: Tx, items: list[Due]) -> list[Passed]:
 
 
 def retain(tx: Tx, items: list[Retention]) -> list[int]:
-    """Deletes a batch of finished runs and tokens that are older than their retention, and of old request keys.
+    """Deletes a batch of finished runs and tokens that are older than their retention, of old request keys and of
+    one-time tokens that have expired.
 
     Answers how many runs; `limit` when there may be more, also of what belongs to one.
     Ids sort by creation, so only runs made before the limit are looked at, oldest first.
@@ -66,6 +69,7 @@ def retain(tx: Tx, items: list[Retention]) -> list[int]:
     deleted = []
     for item in items:
         tx.do("delete_requests", before=tx.now - REQUESTS_KEPT_MS, limit=item.limit)
+        tx.do("delete_used_tokens", before=tx.now, limit=item.limit)
         deleted.append(0 if item.keep_ms is None else _delete(tx, item, tx.now - item.keep_ms))
     return deleted
 
@@ -73,10 +77,13 @@ def retain(tx: Tx, items: list[Retention]) -> list[int]:
 def _delete(tx: Tx, item: Retention, before: int) -> int:
     own = {"environment_id": item.environment_id, "before": before, "limit": item.limit}
     created = base36(max(0, before), TIME_LENGTH)
+    members = tx.ids("delete_bulk_members", id_before=f"bulk_{created}", members=ENTRIES_BATCH, **own)
+    tx.do("delete_bulk_actions", id_before=f"bulk_{created}", **own)
     tx.do("delete_waitpoints", id_before=f"waitpoint_{created}", **own)
     entries = tx.ids("delete_journals", id_before=f"run_{created}", entries=ENTRIES_BATCH, **own)
     runs = tx.ids("delete_finished", id_before=f"run_{created}", **own)
-    return item.limit if len(entries) == ENTRIES_BATCH else len(runs)
+    tx.do("delete_batches", **own)
+    return item.limit if ENTRIES_BATCH in (len(entries), len(members)) else len(runs)
 
 
 def _pass(tx: Tx, item: Due) -> Passed:
@@ -97,9 +104,11 @@ def _pass(tx: Tx, item: Due) -> Passed:
     settle_runs(tx, [after[run_id] for run_id in saved])
     waits, more_waits = pass_timers(tx, item.limit)
     tokens = time_out_tokens(tx, item.limit)
+    batches = abort_batches(tx, item.limit)
     more = len(due) == item.limit or len(parked) == PARKED_BATCH or len(lost) == 10
-    more = more or more_waits or tokens == item.limit
-    return Passed(len(saved) + len(lost) + waits + tokens, more, _next_due(tx, item.lose_workers))
+    more = more or more_waits or tokens == item.limit or batches == item.limit
+    next_due_at, bulk_actions = _next_due(tx, item.lose_workers)
+    return Passed(len(saved) + len(lost) + waits + tokens + batches, more, next_due_at, bulk_actions)
 
 
 def _due(run: Run, now: int, spec: TaskSpec | None) -> Run:
@@ -133,10 +142,11 @@ def _specs(tx: Tx, runs: list[Run]) -> dict[tuple[str, str], TaskSpec]:
     }
 
 
-def _next_due(tx: Tx, lose_workers: bool) -> int | None:
+def _next_due(tx: Tx, lose_workers: bool) -> tuple[int | None, bool]:
     # A lease that is over and may not be acted on yet would make the next pass due at once, for ever.
     rows = [tx.one("next_due"), tx.one("next_worker_lease") if lose_workers else None]
-    return min((row["at"] for row in rows if row and row["at"] is not None), default=None)
+    at = min((row["at"] for row in rows if row and row["at"] is not None), default=None)
+    return at, bool(rows[0] and rows[0]["bulk_actions"])
 
 
 def _wake(tx: Tx, run: Run) -> None:

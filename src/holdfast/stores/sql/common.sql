@@ -22,13 +22,45 @@ select id, run_id, number, status, started_at, completed_at, error
   from attempts where run_id = :run_id order by id
 
 -- name: queues
--- The queues of an environment that were declared.
-select name, concurrency_limit, per_key_limit, paused from queues where environment_id = :environment_id
+-- The queues of an environment that hold something back, with the limits in force.
+select name, coalesce(override_limit, concurrency_limit) as concurrency_limit, per_key_limit, paused from queues
+ where environment_id = :environment_id
+   and (paused = 1 or concurrency_limit is not null or per_key_limit is not null or override_limit is not null)
+
+-- name: queue_of_id
+-- One queue, by its id.
+select id, name, concurrency_limit, per_key_limit, paused, override_limit, overridden_at
+  from queues where environment_id = :environment_id and id = :id
+
+-- name: queue_of_name
+-- One queue, by its name.
+select id, name, concurrency_limit, per_key_limit, paused, override_limit, overridden_at
+  from queues where environment_id = :environment_id and name = :name
+
+-- name: queues_page
+-- Queues in the order of their names: at most :limit, after the first :skipped ones.
+select id, name, concurrency_limit, per_key_limit, paused, override_limit, overridden_at
+  from queues where environment_id = :environment_id and id is not null
+ order by name limit :limit offset :skipped
+
+-- name: count_queues
+-- How many queues an environment has.
+select count(*) as queues from queues where environment_id = :environment_id and id is not null
 
 -- name: set_queue_paused
--- Pauses or resumes a queue, declared or not.
+-- Pauses or resumes a queue, known or not.
 insert into queues (environment_id, name, paused) values (:environment_id, :name, :paused)
     on conflict (environment_id, name) do update set paused = excluded.paused
+
+-- name: override_queue
+-- Puts another limit in the place of the declared one; with null that is in force again.
+update queues set override_limit = :override_limit, overridden_at = :overridden_at
+ where environment_id = :environment_id and name = :name
+
+-- name: add_queue
+-- Makes a queue that a task uses, unless there is one of this name.
+insert into queues (environment_id, name, id) values (:environment_id, :name, :id)
+    on conflict (environment_id, name) do nothing
 
 -- name: worker
 -- One worker.
@@ -52,13 +84,17 @@ delete from workers where id = :id returning id
 select min(lease_until) as at from workers
 
 -- name: next_due
--- When upkeep has to look at a run, a wait or a token next.
-select min(at) as at from (
+-- When upkeep has to look at a run, a wait or a token next, and whether there is a bulk action to go on with.
+select min(at) as at, (select count(*) from (select 1 from bulk_actions where status = 'PENDING' limit 1) as pending)
+       as bulk_actions
+  from (
     select min(due_at) as at from runs where due_at is not null
     union all
     select min(due_at) from waits where due_at is not null
     union all
-    select min(timeout_at) from waitpoints where status = 'WAITING' and timeout_at is not null) as next
+    select min(timeout_at) from waitpoints where status = 'WAITING' and timeout_at is not null
+    union all
+    select min(due_at) from batches where due_at is not null) as next
 
 -- name: latest_versions
 -- The highest versions of an environment, in order. Their times of creation may go back, when the clock did.
@@ -81,9 +117,9 @@ insert into tasks (environment_id, id, version, spec) values (:environment_id, :
     on conflict (environment_id, id) do update set version = excluded.version, spec = excluded.spec
 
 -- name: save_queue
--- Declares a queue's limits; whether it is paused stays.
-insert into queues (environment_id, name, concurrency_limit, per_key_limit)
-values (:environment_id, :name, :concurrency_limit, :per_key_limit)
+-- Declares a queue's limits; whether it is paused and what overrides them stays.
+insert into queues (environment_id, name, id, concurrency_limit, per_key_limit)
+values (:environment_id, :name, :id, :concurrency_limit, :per_key_limit)
     on conflict (environment_id, name)
     do update set concurrency_limit = excluded.concurrency_limit, per_key_limit = excluded.per_key_limit
 
@@ -151,6 +187,32 @@ update waitpoints set idempotency_key = null, idempotency_key_expires_at = null 
 update waitpoints set status = 'COMPLETED', output = :output, completed_at = :now
  where id = :id and status = 'WAITING' returning id
 
+-- name: batch
+-- One batch of an environment.
+select * from batches where id = :id and environment_id = :environment_id
+
+-- name: batch_of_key
+-- The batch that holds an idempotency key.
+select * from batches where environment_id = :environment_id and key_digest = :key_digest
+
+-- name: release_batch_key
+-- Takes the idempotency key from a batch.
+update batches set key_digest = null where id = :id
+
+-- name: add_batch
+-- A new batch; one that is there already stays as it is.
+insert into batches (id, environment_id, run_count, created_at, updated_at, due_at, key_digest, key_shown,
+                     key_expires_at, parent_id)
+values (:id, :environment_id, :run_count, :now, :now, :due_at, :key_digest, :key_shown, :key_expires_at, :parent_id)
+    on conflict (id) do nothing
+
+-- name: batch_items
+-- The items of a batch, in order, with the status of their runs.
+select i.number, i.task, i.run_id, i.error, runs.status, runs.updated_at
+  from batch_items as i left join runs on runs.id = i.run_id
+ where i.batch_id = :batch_id
+ order by i.number
+
 -- name: stuck_runs
 -- The audit of invariant I11: unfinished runs without exactly one reason to move, and runs with waits that are not
 -- suspended. Returns none in a sound store.
@@ -173,3 +235,59 @@ select runs.id, runs.status
   from waits join runs on runs.id = waits.run_id
  where runs.status <> 'WAITING_TO_RESUME'
  order by 1 limit 100
+
+-- name: add_bulk_action
+-- A new action on many runs.
+insert into bulk_actions (id, environment_id, type, status, name, filter, scanned, scan_until, acted, total, success,
+                          failure, created_at, updated_at)
+values (:id, :environment_id, :type, 'PENDING', :name, :filter, :scanned, :scan_until, '', :total, 0, 0, :now, :now)
+
+-- name: bulk_action
+-- One bulk action of an environment.
+select * from bulk_actions where id = :id and environment_id = :environment_id
+
+-- name: save_bulk_action
+-- How far a bulk action has come, which is locked.
+update bulk_actions
+   set status = :status, scanned = :scanned, scan_until = :scan_until, acted = :acted, total = :total,
+       success = :success, failure = :failure, updated_at = :updated_at, completed_at = :completed_at
+ where id = :id
+
+-- name: abort_bulk_action
+-- Ends a bulk action before its end. Returns its id unless it has ended.
+update bulk_actions set status = 'ABORTED', updated_at = :now, completed_at = :now
+ where id = :id and environment_id = :environment_id and status = 'PENDING' returning id
+
+-- name: bulk_window
+-- The last of the next :looked runs of an environment after :after and before :until; none when there are fewer.
+select id from runs where environment_id = :environment_id and id > :after and id < :until
+ order by id limit 1 offset :looked - 1
+
+-- name: bulk_members
+-- The next :limit members of a bulk action after :after, with the length of their payloads.
+select bulk_members.run_id, coalesce(length(runs.payload), 0) as size
+  from bulk_members left join runs on runs.id = bulk_members.run_id
+ where bulk_id = :bulk_id and run_id > :after order by run_id limit :limit
+
+-- name: delete_bulk_members
+-- Retention: deletes at most :members members of bulk actions that ended before :before. Returns the action of each.
+delete from bulk_members where (bulk_id, run_id) in (
+    select bulk_id, run_id
+      from (select id from bulk_actions
+             where environment_id = :environment_id and id < :id_before and completed_at < :before
+             order by id limit :limit) as old
+      join bulk_members on bulk_members.bulk_id = old.id
+     limit :members)
+returning bulk_id
+
+-- name: delete_bulk_actions
+-- Retention: deletes at most :limit bulk actions that ended before :before and have no members any more.
+delete from bulk_actions where id in (
+    select id from bulk_actions where environment_id = :environment_id and id < :id_before and completed_at < :before
+       and not exists (select 1 from bulk_members where bulk_id = bulk_actions.id)
+     order by id limit :limit)
+
+-- name: use_token
+-- Notes that a one-time token is used. Returns its digest, unless it was noted before.
+insert into used_tokens (digest, used_by, expires_at) values (:digest, :used_by, :expires_at)
+    on conflict (digest) do nothing returning digest

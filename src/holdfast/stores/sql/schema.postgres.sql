@@ -1,3 +1,21 @@
+table api_keys
+    id text collate "C" not null
+    environment_id text collate "C" not null
+    kind text not null
+    name text not null
+    digest text collate "C" not null
+    shown text not null
+    sealed text
+    scopes text
+    created_at bigint not null
+    expires_at bigint
+    revoked_at bigint
+  constraint api_keys_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
+  constraint api_keys_pkey PRIMARY KEY (id)
+  CREATE INDEX api_keys_by_environment ON api_keys USING btree (environment_id, id)
+  CREATE UNIQUE INDEX api_keys_by_digest ON api_keys USING btree (digest)
+  CREATE UNIQUE INDEX api_keys_pkey ON api_keys USING btree (id)
+
 table attempts
     id text collate "C" not null
     run_id text collate "C" not null
@@ -11,12 +29,76 @@ table attempts
   CREATE INDEX attempts_by_run ON attempts USING btree (run_id, id)
   CREATE UNIQUE INDEX attempts_pkey ON attempts USING btree (id)
 
+table batch_items
+    batch_id text collate "C" not null
+    number bigint not null
+    task text collate "C" not null
+    run_id text collate "C"
+    is_cached bigint not null
+    error text collate "C"
+  constraint batch_items_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES batches(id) ON DELETE CASCADE
+  constraint batch_items_pkey PRIMARY KEY (batch_id, number)
+  CREATE UNIQUE INDEX batch_items_pkey ON batch_items USING btree (batch_id, number)
+
+table batches
+    id text collate "C" not null
+    environment_id text collate "C" not null
+    run_count bigint not null
+    arrived bigint not null default 0
+    created_at bigint not null
+    updated_at bigint not null
+    sealed_at bigint
+    aborted_at bigint
+    due_at bigint
+    key_digest text collate "C"
+    key_shown text collate "C"
+    key_expires_at bigint
+    parent_id text collate "C"
+  constraint batches_pkey PRIMARY KEY (id)
+  CREATE INDEX batches_by_age ON batches USING btree (environment_id, created_at)
+  CREATE INDEX batches_due ON batches USING btree (due_at) WHERE (due_at IS NOT NULL)
+  CREATE UNIQUE INDEX batches_by_key ON batches USING btree (environment_id, key_digest) WHERE (key_digest IS NOT NULL)
+  CREATE UNIQUE INDEX batches_pkey ON batches USING btree (id)
+
+table bulk_actions
+    id text collate "C" not null
+    environment_id text collate "C" not null
+    type text collate "C" not null
+    status text collate "C" not null
+    name text
+    filter text
+    scanned text collate "C" not null
+    scan_until text collate "C"
+    acted text collate "C" not null
+    total bigint not null
+    success bigint not null
+    failure bigint not null
+    created_at bigint not null
+    updated_at bigint not null
+    completed_at bigint
+  constraint bulk_actions_pkey PRIMARY KEY (id)
+  CREATE INDEX bulk_actions_by_environment ON bulk_actions USING btree (environment_id, id)
+  CREATE INDEX bulk_actions_pending ON bulk_actions USING btree (updated_at, id) WHERE (status = 'PENDING'::text)
+  CREATE UNIQUE INDEX bulk_actions_pkey ON bulk_actions USING btree (id)
+
+table bulk_members
+    bulk_id text collate "C" not null
+    run_id text collate "C" not null
+  constraint bulk_members_bulk_id_fkey FOREIGN KEY (bulk_id) REFERENCES bulk_actions(id)
+  constraint bulk_members_pkey PRIMARY KEY (bulk_id, run_id)
+  CREATE UNIQUE INDEX bulk_members_pkey ON bulk_members USING btree (bulk_id, run_id)
+
 table environments
     id text collate "C" not null
     concurrency_limit bigint not null
     paused bigint not null default 0
     created_at bigint not null
+    project_id text collate "C" not null default 'proj_default'::text
+    type text collate "C" not null default 'dev'::text
+    branch text collate "C"
+    archived_at bigint
   constraint environments_pkey PRIMARY KEY (id)
+  CREATE UNIQUE INDEX environments_by_project ON environments USING btree (project_id, type, COALESCE(branch, ''::text))
   CREATE UNIQUE INDEX environments_pkey ON environments USING btree (id)
 
 table idempotency_keys
@@ -62,14 +144,28 @@ table migrations
   constraint migrations_pkey PRIMARY KEY (name)
   CREATE UNIQUE INDEX migrations_pkey ON migrations USING btree (name)
 
+table projects
+    id text collate "C" not null
+    ref text collate "C" not null
+    name text not null
+    created_at bigint not null
+  constraint projects_pkey PRIMARY KEY (id)
+  CREATE UNIQUE INDEX projects_by_ref ON projects USING btree (ref)
+  CREATE UNIQUE INDEX projects_pkey ON projects USING btree (id)
+
 table queues
     environment_id text collate "C" not null
     name text collate "C" not null
     concurrency_limit bigint
     per_key_limit bigint
     paused bigint not null default 0
+    id text collate "C"
+    override_limit bigint
+    overridden_at bigint
   constraint queues_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
   constraint queues_pkey PRIMARY KEY (environment_id, name)
+  CREATE INDEX queues_limited ON queues USING btree (environment_id, name) WHERE ((paused = 1) OR (concurrency_limit IS NOT NULL) OR (per_key_limit IS NOT NULL) OR (override_limit IS NOT NULL))
+  CREATE UNIQUE INDEX queues_by_id ON queues USING btree (id)
   CREATE UNIQUE INDEX queues_pkey ON queues USING btree (environment_id, name)
 
 table requests
@@ -160,6 +256,14 @@ table tasks
   constraint tasks_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
   constraint tasks_pkey PRIMARY KEY (environment_id, id)
   CREATE UNIQUE INDEX tasks_pkey ON tasks USING btree (environment_id, id)
+
+table used_tokens
+    digest text collate "C" not null
+    used_by text not null
+    expires_at bigint not null
+  constraint used_tokens_pkey PRIMARY KEY (digest)
+  CREATE INDEX used_tokens_by_expiry ON used_tokens USING btree (expires_at)
+  CREATE UNIQUE INDEX used_tokens_pkey ON used_tokens USING btree (digest)
 
 table versions
     environment_id text collate "C" not null

@@ -1,3 +1,21 @@
+CREATE TABLE api_keys (
+    id              text primary key,
+    environment_id  text not null references environments (id),
+    kind            text not null,
+    name            text not null,
+    digest          text not null,
+    shown           text not null,
+    sealed          text,
+    scopes          text,
+    created_at      integer not null,
+    expires_at      integer,
+    revoked_at      integer
+) strict, without rowid;
+
+CREATE UNIQUE INDEX api_keys_by_digest on api_keys (digest);
+
+CREATE INDEX api_keys_by_environment on api_keys (environment_id, id);
+
 CREATE TABLE attempts (
     id            text primary key,
     run_id        text not null references runs (id) on delete cascade,
@@ -10,12 +28,74 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_by_run on attempts (run_id, id);
 
+CREATE TABLE batch_items (
+    batch_id   text not null references batches (id) on delete cascade,
+    number     integer not null,
+    task       text not null,
+    run_id     text,
+    is_cached  integer not null,
+    error      text,
+    primary key (batch_id, number)
+) strict, without rowid;
+
+CREATE TABLE batches (
+    id              text primary key,
+    environment_id  text not null,
+    run_count       integer not null,
+    arrived         integer not null default 0,
+    created_at      integer not null,
+    updated_at      integer not null,
+    sealed_at       integer,
+    aborted_at      integer,
+    due_at          integer,
+    key_digest      text,
+    key_shown       text,
+    key_expires_at  integer,
+    parent_id       text
+) strict;
+
+CREATE INDEX batches_by_age on batches (environment_id, created_at);
+
+CREATE UNIQUE INDEX batches_by_key on batches (environment_id, key_digest) where key_digest is not null;
+
+CREATE INDEX batches_due on batches (due_at) where due_at is not null;
+
+CREATE TABLE bulk_actions (
+    id              text primary key,
+    environment_id  text not null,
+    type            text not null,
+    status          text not null,
+    name            text,
+    filter          text,
+    scanned         text not null,
+    scan_until      text,
+    acted           text not null,
+    total           integer not null,
+    success         integer not null,
+    failure         integer not null,
+    created_at      integer not null,
+    updated_at      integer not null,
+    completed_at    integer
+) strict;
+
+CREATE INDEX bulk_actions_by_environment on bulk_actions (environment_id, id);
+
+CREATE INDEX bulk_actions_pending on bulk_actions (updated_at, id) where status = 'PENDING';
+
+CREATE TABLE bulk_members (
+    bulk_id  text not null references bulk_actions (id),
+    run_id   text not null,
+    primary key (bulk_id, run_id)
+) strict, without rowid;
+
 CREATE TABLE environments (
     id                 text primary key,
     concurrency_limit  integer not null,
     paused             integer not null default 0,
     created_at         integer not null
-) strict;
+, project_id text not null default 'proj_default', type text not null default 'dev', branch text, archived_at integer) strict;
+
+CREATE UNIQUE INDEX environments_by_project on environments (project_id, type, coalesce(branch, ''));
 
 CREATE TABLE idempotency_keys (
     environment_id  text not null,
@@ -55,14 +135,28 @@ CREATE INDEX logs_by_run on logs (run_id, id);
 
 CREATE TABLE migrations (name text primary key, applied_at integer not null);
 
+CREATE TABLE projects (
+    id          text primary key,
+    ref         text not null,
+    name        text not null,
+    created_at  integer not null
+) strict, without rowid;
+
+CREATE UNIQUE INDEX projects_by_ref on projects (ref);
+
 CREATE TABLE queues (
     environment_id     text not null references environments (id),
     name               text not null,
     concurrency_limit  integer,
     per_key_limit      integer,
-    paused             integer not null default 0,
+    paused             integer not null default 0, id text, override_limit integer, overridden_at integer,
     primary key (environment_id, name)
 ) strict, without rowid;
+
+CREATE UNIQUE INDEX queues_by_id on queues (id);
+
+CREATE INDEX queues_limited on queues (environment_id, name)
+    where paused = 1 or concurrency_limit is not null or per_key_limit is not null or override_limit is not null;
 
 CREATE TABLE requests (
     environment_id  text not null,
@@ -153,6 +247,14 @@ CREATE TABLE tasks (
     spec            text not null,
     primary key (environment_id, id)
 ) strict, without rowid;
+
+CREATE TABLE used_tokens (
+    digest      text primary key,
+    used_by     text not null,
+    expires_at  integer not null
+) strict, without rowid;
+
+CREATE INDEX used_tokens_by_expiry on used_tokens (expires_at);
 
 CREATE TABLE versions (
     environment_id  text not null references environments (id),

@@ -94,6 +94,19 @@ select queue, concurrency_key, count(*) as held
    and status in ('EXECUTING', 'REATTEMPTING')
  group by queue, concurrency_key
 
+-- name: queued
+-- How many runs of queues wait for a slot. :names are those of the queues. Seeks for each task along runs_ready, and
+-- walks what is counted: never what waits in other queues, or has ended. "Offset 0" keeps it in this order.
+select q.name as queue, sum(counted.queued)::bigint as queued
+  from (select value as name, tasks.id as task
+          from jsonb_array_elements_text(:names::jsonb) cross join tasks
+         where tasks.environment_id = :environment_id offset 0) as q
+ cross join lateral (
+    select count(*) as queued from runs
+     where runs.status = 'QUEUED' and runs.environment_id = :environment_id
+       and runs.task = q.task and runs.queue = q.name) as counted
+ group by q.name having sum(counted.queued) > 0
+
 -- name: lanes
 -- The lanes of an environment that have a queued run: at most :limit, in the order of their names after
 -- (:task, :queue, :concurrency_key). Jumps from lane to lane along runs_ready, one seek for each.
@@ -392,3 +405,63 @@ returning id
 -- Forgets at most :limit request keys from before :before.
 delete from requests where (environment_id, key) in (
     select environment_id, key from requests where created_at < :before limit :limit for update skip locked)
+
+-- name: next_bulk_action
+-- The bulk action that nobody has gone on with for longest, and nobody does now; locked.
+select * from bulk_actions where status = 'PENDING' order by updated_at, id limit 1 for update skip locked
+
+-- name: add_bulk_members
+-- Members of a bulk action that were named. :ids are run ids.
+insert into bulk_members (bulk_id, run_id) select :bulk_id, jsonb_array_elements_text(:ids::jsonb)
+
+-- name: batches_for_update
+-- Batches by id, locked until the commit. :ids are theirs.
+select * from batches
+ where id in (select jsonb_array_elements_text(:ids::jsonb)) order by id for no key update
+
+-- name: items_at
+-- Items of batches that have arrived. :places are [batch_id, number].
+select i.batch_id, i.number, i.run_id, i.is_cached, i.error
+  from jsonb_array_elements(:places::jsonb) as c
+ cross join lateral (
+    select * from batch_items as own
+     where own.batch_id = c.value ->> 0 and own.number = (c.value ->> 1)::bigint limit 1) as i
+
+-- name: add_batch_items
+-- Keeps what became of items. :items are [batch_id, number, task, run_id, is_cached, error].
+insert into batch_items (batch_id, number, task, run_id, is_cached, error)
+select value ->> 0, (value ->> 1)::bigint, value ->> 2, value ->> 3, (value ->> 4)::bigint, value ->> 5
+  from jsonb_array_elements(:items::jsonb)
+
+-- name: count_items
+-- Counts items of batches, which are locked, and seals those that have all. :counts are [batch_id, how many more].
+-- Returns the batches.
+with c as materialized (
+    select value ->> 0 as id, (value ->> 1)::bigint as more from jsonb_array_elements(:counts::jsonb))
+update batches
+   set arrived = batches.arrived + c.more, updated_at = :now,
+       sealed_at = case when batches.arrived + c.more = batches.run_count then :now::bigint end,
+       due_at = case when batches.arrived + c.more < batches.run_count then batches.due_at end
+  from c where batches.id = c.id
+returning batches.*
+
+-- name: abort_batches
+-- Ends batches whose items did not arrive in time, the most overdue first, and takes their keys. Returns their ids.
+-- Those that items arrive at just now are passed over.
+update batches set aborted_at = :now, updated_at = :now, due_at = null, key_digest = null
+ where id in (
+    select id from batches where due_at <= :now order by due_at limit :limit for no key update skip locked)
+returning id
+
+-- name: delete_batches
+-- Retention: deletes at most :limit batches from before :before that wait for no item and whose runs are all gone.
+delete from batches where id in (
+    select id from batches
+     where environment_id = :environment_id and created_at < :before and due_at is null
+       and not exists (select 1 from batch_items as i join runs on runs.id = i.run_id where i.batch_id = batches.id)
+     order by created_at limit :limit for update skip locked)
+
+-- name: delete_used_tokens
+-- Forgets at most :limit one-time tokens that have expired before :before.
+delete from used_tokens where digest in (
+    select digest from used_tokens where expires_at < :before order by expires_at limit :limit for update skip locked)

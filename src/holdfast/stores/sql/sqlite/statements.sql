@@ -79,6 +79,16 @@ select queue, concurrency_key, count(*) as held
    and status in ('EXECUTING', 'REATTEMPTING')
  group by queue, concurrency_key
 
+-- name: queued
+-- How many runs of queues wait for a slot. :names are those of the queues. Seeks for each task along runs_ready, and
+-- walks what is counted: never what waits in other queues, or has ended.
+select q.value as queue, count(*) as queued
+  from json_each(:names) as q cross join tasks cross join runs
+ where tasks.environment_id = :environment_id
+   and runs.status = 'QUEUED' and runs.environment_id = :environment_id
+   and runs.task = tasks.id and runs.queue = q.value
+ group by q.value
+
 -- name: lanes
 -- The lanes of an environment that have a queued run: at most :limit, in the order of their names after
 -- (:task, :queue, :concurrency_key). Jumps from lane to lane along runs_ready: one seek each for the next key, else
@@ -364,3 +374,56 @@ returning id
 -- Forgets at most :limit request keys from before :before.
 delete from requests where (environment_id, key) in (
     select environment_id, key from requests where created_at < :before limit :limit)
+
+-- name: next_bulk_action
+-- The bulk action that nobody has gone on with for longest: here only one writes at a time.
+select * from bulk_actions where status = 'PENDING' order by updated_at, id limit 1
+
+-- name: add_bulk_members
+-- Members of a bulk action that were named. :ids are run ids.
+insert into bulk_members (bulk_id, run_id) select :bulk_id, value from json_each(:ids)
+
+-- name: batches_for_update
+-- Batches by id, locked until the commit. :ids are theirs.
+select * from batches where id in (select value from json_each(:ids)) order by id
+
+-- name: items_at
+-- Items of batches that have arrived. :places are [batch_id, number].
+select i.batch_id, i.number, i.run_id, i.is_cached, i.error
+  from json_each(:places) as c
+  join batch_items as i on i.batch_id = c.value ->> 0 and i.number = c.value ->> 1
+
+-- name: add_batch_items
+-- Keeps what became of items. :items are [batch_id, number, task, run_id, is_cached, error].
+insert into batch_items (batch_id, number, task, run_id, is_cached, error)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 from json_each(:items)
+
+-- name: count_items
+-- Counts items of batches, which are locked, and seals those that have all. :counts are [batch_id, how many more].
+-- Returns the batches.
+with c as materialized (select value as v from json_each(:counts))
+update batches
+   set arrived = batches.arrived + (c.v ->> 1), updated_at = :now,
+       sealed_at = case when batches.arrived + (c.v ->> 1) = batches.run_count then :now end,
+       due_at = case when batches.arrived + (c.v ->> 1) < batches.run_count then batches.due_at end
+  from c where batches.id = c.v ->> 0
+returning batches.*
+
+-- name: abort_batches
+-- Ends batches whose items did not arrive in time, the most overdue first, and takes their keys. Returns their ids.
+update batches set aborted_at = :now, updated_at = :now, due_at = null, key_digest = null
+ where id in (select id from batches where due_at <= :now order by due_at limit :limit)
+returning id
+
+-- name: delete_batches
+-- Retention: deletes at most :limit batches from before :before that wait for no item and whose runs are all gone.
+delete from batches where id in (
+    select id from batches
+     where environment_id = :environment_id and created_at < :before and due_at is null
+       and not exists (select 1 from batch_items as i join runs on runs.id = i.run_id where i.batch_id = batches.id)
+     order by created_at limit :limit)
+
+-- name: delete_used_tokens
+-- Forgets at most :limit one-time tokens that have expired before :before.
+delete from used_tokens where digest in (
+    select digest from used_tokens where expires_at < :before order by expires_at limit :limit)
