@@ -11,6 +11,7 @@ from enum import StrEnum
 from starlette.requests import Request
 
 from holdfast.engine import Engine
+from holdfast.engine.once import OneTime
 from holdfast.errors import BadSetting, NotAuthorised
 from holdfast.server.tokens import Signer, verified
 
@@ -32,13 +33,13 @@ class Credential:
     """Who asks.
 
     scopes  what it is limited to; None for everything in its environment
-    once    the digest of a public token that may be used a single time
+    once    set for a public token that may be used a single time: whatever it makes must use it up
     """
 
     environment_id: str
     kind: Kind
     scopes: tuple[str, ...] | None = None
-    once: str | None = None
+    once: OneTime | None = None
 
 
 def environment_of_key(key: str) -> str:
@@ -97,6 +98,9 @@ class Keyring:
     async def _of_token(self, token: str) -> Credential:
         now = await self._engine.store.read(lambda tx: tx.now)
         environment_id, claims = verified(token, self._signers, now)
-        once = hashlib.sha256(token.encode()).hexdigest() if claims.get("otu") is True else None
+        once = None
+        if claims.get("otu") is True:
+            digest = hashlib.sha256(token.encode()).hexdigest()
+            once = OneTime(digest, round(claims["exp"] * 1_000))
         scopes = tuple(scope for scope in claims["scopes"] if isinstance(scope, str))
         return Credential(environment_id, Kind.PUBLIC_TOKEN, scopes, once)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,7 +14,6 @@ from holdfast.engine import NewRun, Triggered
 from holdfast.engine.operate import ChangeMetadata
 from holdfast.errors import HoldfastError, InvalidRequest, NotFound, RunNotFound
 from holdfast.model import limits, superjson
-from holdfast.model.ids import Ids
 from holdfast.model.packet import JSON, SUPERJSON, TEXT
 from holdfast.server.access import Access, Thing
 from holdfast.server.auth import Kind
@@ -33,39 +30,17 @@ MAX_WAIT_MS = 30_000
 MAX_RESULTS = 1_000
 # What a public key may not see of a run.
 DATA = frozenset({"payload", "output", "payloadPresignedUrl", "outputPresignedUrl"})
-_ids = Ids()
 
 
 async def trigger(call: Call) -> Response:
     body = await call.body(wire.TRIGGER, empty={})
     item = new_run(call.environment_id, call.path("task"), body, call.request.headers)
+    item = item if call.credential.once is None else replace(item, once=call.credential.once)
     [answer] = await call.engine.trigger([item])
     if isinstance(answer, HoldfastError):
         raise answer
-    headers = await _handed_out(call, [f"read:runs:{answer.id}", f"write:inputStreams:{answer.id}"])
-    return respond(_triggered(answer), headers=headers)
-
-
-async def batch(call: Call) -> Response:
-    body = await call.body(wire.UNCHECKED_BATCH, limit=limits.MAX_BATCH_BYTES)
-    items = body["items"]
-    if not 1 <= len(items) <= limits.MAX_BATCH:
-        raise InvalidRequest(f"items has {len(items)} entries: expected 1 to {limits.MAX_BATCH}", "items")
-    if call.credential.scopes is not None:
-        for item in items:
-            task = item.get("task") if isinstance(item, dict) else None
-            call.require("batchTrigger", [("tasks", task if isinstance(task, str) else None)])
-    request_key = request_key_of(call.request.headers)
-    batch_id = _batch_id(call.environment_id, request_key)
-    asked = []
-    for index, item in enumerate(items):
-        # No header holds a line feed, so no key of a single trigger is one of a batch.
-        key = None if request_key is None else f"{request_key}\n{index}"
-        asked.append(batch_item(call.environment_id, item, call.request.headers, batch_id, key))
-    new = [item for item in asked if isinstance(item, NewRun)]
-    answers = iter(await call.engine.trigger(new) if new else [])
-    runs = [_told(next(answers)) if isinstance(item, NewRun) else item for item in asked]
-    return respond({"batchId": batch_id, "runs": runs})
+    headers = await handed_out(call, [f"read:runs:{answer.id}", f"write:inputStreams:{answer.id}"])
+    return respond(triggered(answer), headers=headers)
 
 
 def batch_item(
@@ -79,10 +54,6 @@ def batch_item(
         return problem(error)
     except ValidationError as error:
         return invalid(error)
-
-
-def _told(answer: Triggered | HoldfastError) -> dict[str, Any]:
-    return problem(answer) if isinstance(answer, HoldfastError) else _triggered(answer)
 
 
 def new_run(
@@ -294,7 +265,7 @@ async def _full(call: Call, run_id: str) -> dict[str, Any]:
     return answer if call.sees_data else {name: answer[name] for name in answer if name not in DATA}
 
 
-async def _handed_out(call: Call, scopes: list[str]) -> dict[str, str]:
+async def handed_out(call: Call, scopes: list[str]) -> dict[str, str]:
     """Headers with a public token for what was made: the SDK gives it to whoever holds the handle (4.1.2)."""
     if not call.sdk and call.credential.kind is not Kind.PUBLIC_TOKEN:
         return {}
@@ -305,7 +276,7 @@ async def _handed_out(call: Call, scopes: list[str]) -> dict[str, str]:
     }
 
 
-def _triggered(answer: Triggered) -> dict[str, Any]:
+def triggered(answer: Triggered) -> dict[str, Any]:
     return {"id": answer.id, "isCached": answer.is_cached}
 
 
@@ -328,14 +299,6 @@ def request_key_of(headers: Mapping[str, str]) -> str | None:
             "x-trigger-request-idempotency-key",
         )
     return key
-
-
-def _batch_id(environment_id: str, request_key: str | None) -> str:
-    """A new id; the same one again for a repeated request."""
-    if request_key is None:
-        return _ids.new("batch", time.time_ns() // 1_000_000)
-    digest = hashlib.sha256(f"{environment_id}:{request_key}".encode()).hexdigest()
-    return f"batch_{digest[:25]}"
 
 
 RUN = {"type": "object", "description": "The run structure"}
@@ -372,14 +335,6 @@ READ_RUN_ONLY = Access("read", ("runs",), _this_run)
 WRITE_RUN = Access("write", ("runs",), _this_run)
 
 ENDPOINTS = (
-    Endpoint(
-        "POST",
-        "/api/v1/tasks/batch",
-        batch,
-        "Trigger up to 1,000 runs",
-        Access("batchTrigger", ("tasks",), tokens=True, inside=True),
-        wire.BATCH,
-    ),
     Endpoint(
         "POST",
         "/api/v1/tasks/{task}/trigger",
