@@ -37,6 +37,8 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
     ("next_due", {}, "runs_due"),
     ("parked_runs", {"limit": 200}, "runs_parked"),
     ("held", {"environment_id": "dev"}, "runs_held"),
+    ("queued", {"environment_id": "dev", "names": '["task/send"]'}, "runs_ready"),
+    ("queues", {"environment_id": "dev"}, "queues_limited"),
     ("runs_of_worker", {"worker_id": "w", "limit": 100}, "runs_held"),
     ("cancelled_of_workers", {"ids": '["w"]'}, "runs_held"),
     ("finish_runs", {"outcomes": '[["r",1,null]]', "worker_id": "w", "now": 1}, "runs_pkey"),

@@ -25,6 +25,7 @@ COMMANDS = {
     "worker": "holdfast.cli.serve:worker",
     "trigger": "holdfast.cli.trigger:trigger",
     "runs": "holdfast.cli.runs:runs",
+    "queues": "holdfast.cli.queues:queues",
     "check": "holdfast.cli.check:check",
     "db": "holdfast.cli.db:db",
     "doctor": "holdfast.cli.doctor:doctor",

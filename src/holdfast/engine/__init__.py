@@ -16,6 +16,7 @@ from holdfast.engine import batch as batches
 from holdfast.engine import bulk, finish, inspect, journal, operate, queues
 from holdfast.engine import claim as claiming
 from holdfast.engine import token as tokens
+from holdfast.engine import trace as tracing
 from holdfast.engine import upkeep as keeping
 from holdfast.engine.batch import BatchFound, CreatedBatch, Line, NewBatch, Placed
 from holdfast.engine.bulk import NewBulkAction
@@ -184,6 +185,22 @@ class Engine:
 
     async def journal(self, environment_id: str, run_id: str, after: int, limit: int) -> JournalPage:
         return await self.store.read(lambda tx: journal.page(tx, environment_id, run_id, after, limit))
+
+    async def trace(self, environment_id: str, run_id: str, size: int) -> tracing.TracePage:
+        return await self.store.read(lambda tx: tracing.tree(tx, environment_id, run_id, size))
+
+    async def trace_page(
+        self, environment_id: str, run_id: str, size: int, after: str | None
+    ) -> tracing.TracePage:
+        return await self.store.read(lambda tx: tracing.page(tx, environment_id, run_id, size, after))
+
+    async def run_events(
+        self, environment_id: str, run_id: str, size: int, after: str | None
+    ) -> tracing.TracePage:
+        return await self.store.read(lambda tx: tracing.events(tx, environment_id, run_id, size, after))
+
+    async def span(self, environment_id: str, run_id: str, span_id: str) -> tracing.SpanDetail:
+        return await self.store.read(lambda tx: tracing.span(tx, environment_id, run_id, span_id))
 
     # Tokens
 

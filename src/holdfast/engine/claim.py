@@ -104,11 +104,14 @@ def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastErro
         for task in item.tasks:
             spec = json.dumps(asdict(task))
             tx.do("save_task", environment_id=item.environment_id, id=task.id, version=version, spec=spec)
+        for name in sorted({task.queue for task in item.tasks} - {queue.name for queue in item.queues}):
+            tx.do("add_queue", environment_id=item.environment_id, name=name, id=tx.new_id("queue"))
         for queue in item.queues:
             tx.do(
                 "save_queue",
                 environment_id=item.environment_id,
                 name=queue.name,
+                id=tx.new_id("queue"),
                 concurrency_limit=queue.concurrency_limit,
                 per_key_limit=queue.per_key_limit,
             )

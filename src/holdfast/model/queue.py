@@ -85,3 +85,23 @@ def choose(candidates: Sequence[Candidate], room: Room, slots: int) -> list[str]
         if room.take(candidate.queue, candidate.concurrency_key):
             chosen.append(candidate.id)
     return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue as people see it: what is declared, what is in force, and what goes on in it now."""
+
+    id: str
+    name: str
+    concurrency_limit: int | None  # as declared
+    per_key_limit: int | None
+    paused: bool
+    override_limit: int | None  # put in the place of the declared one
+    overridden_at: int | None
+    running: int = 0
+    queued: int = 0
+
+    @property
+    def limit(self) -> int | None:
+        """How many of its runs may hold a slot; None as many as the environment lets."""
+        return self.concurrency_limit if self.override_limit is None else self.override_limit

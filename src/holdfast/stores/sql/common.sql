@@ -159,6 +159,31 @@ select seq, scope, kind, name, args, ok, value, ref
  where characters <= :characters or seq = :after + 1
  order by seq
 
+-- name: traced_entries
+-- Entries of a run after the number :after, in order, at most :limit: what a trace tells of them. The beginning of a
+-- value says what was made and when a sleep is due; `refused` says that something was not made.
+select seq, scope, kind, name, ok, ref,
+       case when kind in ('sleep', 'trigger', 'token') then substr(value, 1, 200) end as value,
+       case when kind = 'trigger' and value like '%"error":%' then 1 else 0 end as refused
+  from journal where run_id = :run_id and seq > :after order by seq limit :limit
+
+-- name: moments_before
+-- The last :limit entries of a run before the number :before that tell what time it was, the latest first.
+select seq, scope, kind, name, ref, substr(value, 1, 200) as value
+  from journal
+ where run_id = :run_id and seq < :before
+   and (kind in ('sleep', 'trigger', 'token') or (kind = 'done' and ref is null))
+ order by seq desc limit :limit
+
+-- name: traced_attempts
+-- The earlier attempts of a run as a trace tells them, oldest first.
+select id, run_id, number, status, started_at, completed_at from attempts where run_id = :run_id order by id
+
+-- name: attempt_logs
+-- The first :limit records that a run logged in an attempt.
+select id, attempt, at, level, logger, message from logs
+ where run_id = :run_id and attempt = :attempt order by id limit :limit
+
 -- name: values_between
 -- The values of entries of a run, from the number :first to before :until.
 select seq, kind, value from journal where run_id = :run_id and seq >= :first and seq < :until order by seq

@@ -164,7 +164,7 @@ table queues
     overridden_at bigint
   constraint queues_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
   constraint queues_pkey PRIMARY KEY (environment_id, name)
-  CREATE INDEX queues_limited ON queues USING btree (environment_id, name) WHERE ((paused = 1) OR (concurrency_limit IS NOT NULL) OR (per_key_limit IS NOT NULL) OR (override_limit IS NOT NULL))
+  CREATE INDEX queues_limited ON queues USING btree (environment_id, name, concurrency_limit, per_key_limit, override_limit, paused) WHERE ((paused = 1) OR (concurrency_limit IS NOT NULL) OR (per_key_limit IS NOT NULL) OR (override_limit IS NOT NULL))
   CREATE UNIQUE INDEX queues_by_id ON queues USING btree (id)
   CREATE UNIQUE INDEX queues_pkey ON queues USING btree (environment_id, name)
 

@@ -155,7 +155,7 @@ CREATE TABLE queues (
 
 CREATE UNIQUE INDEX queues_by_id on queues (id);
 
-CREATE INDEX queues_limited on queues (environment_id, name)
+CREATE INDEX queues_limited on queues (environment_id, name, concurrency_limit, per_key_limit, override_limit, paused)
     where paused = 1 or concurrency_limit is not null or per_key_limit is not null or override_limit is not null;
 
 CREATE TABLE requests (

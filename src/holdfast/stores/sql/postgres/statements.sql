@@ -52,6 +52,21 @@ select runs.* from runs
 -- Runs by id. :ids are run ids.
 select runs.* from runs where id in (select jsonb_array_elements_text(:ids::jsonb)) order by id
 
+-- name: traced_runs
+-- What a trace tells of runs. :ids are run ids.
+select id, parent_id, root_id, task, status, version, queue, machine, attempt, starts, suspended, created_at,
+       updated_at, started_at, finished_at, attempt_started_at, entries
+  from runs where id in (select jsonb_array_elements_text(:ids::jsonb)) order by id
+
+-- name: traced_children
+-- The same of the children of runs: at most :limit, in order. :parents are run ids.
+select child.*
+  from jsonb_array_elements_text(:parents::jsonb) as p (id) cross join lateral (
+    select id, parent_id, root_id, task, status, version, queue, machine, attempt, starts, suspended, created_at,
+           updated_at, started_at, finished_at, attempt_started_at, entries
+      from runs where runs.parent_id = p.id order by runs.id limit :limit) as child
+ order by child.id limit :limit
+
 -- name: run_states
 -- Whether runs are final, for those who wait. :ids are run ids.
 select id, environment_id, status from runs where id in (select jsonb_array_elements_text(:ids::jsonb))

@@ -38,6 +38,22 @@ select runs.* from runs where id in (select value from json_each(:ids)) order by
 -- Runs by id. :ids are run ids.
 select runs.* from runs where id in (select value from json_each(:ids)) order by id
 
+-- name: traced_runs
+-- What a trace tells of runs. :ids are run ids.
+select id, parent_id, root_id, task, status, version, queue, machine, attempt, starts, suspended, created_at,
+       updated_at, started_at, finished_at, attempt_started_at, entries
+  from runs where id in (select value from json_each(:ids)) order by id
+
+-- name: traced_children
+-- The same of the children of runs: at most :limit, in order. :parents are run ids.
+select id, parent_id, root_id, task, status, version, queue, machine, attempt, starts, suspended, created_at,
+       updated_at, started_at, finished_at, attempt_started_at, entries
+  from runs
+ where rowid in (
+    select child.rowid from json_each(:parents) as p join runs as child on child.rowid in (
+        select rowid from runs where parent_id = p.value order by id limit :limit))
+ order by id limit :limit
+
 -- name: run_states
 -- Whether runs are final, for those who wait. :ids are run ids.
 select id, environment_id, status from runs where id in (select value from json_each(:ids))

@@ -1,0 +1,15 @@
+-- Queues can be listed, and their limits overridden. Every queue that a task uses has a row, so the claim reads only
+-- those that hold something back.
+alter table queues add column id text;
+alter table queues add column override_limit integer;
+alter table queues add column overridden_at integer;
+
+insert into queues (environment_id, name)
+select distinct environment_id, spec ->> '$.queue' from tasks where true
+    on conflict (environment_id, name) do nothing;
+update queues set id = 'queue_' || lower(hex(randomblob(12)));
+
+create unique index queues_by_id on queues (id);
+
+create index queues_limited on queues (environment_id, name, concurrency_limit, per_key_limit, override_limit, paused)
+    where paused = 1 or concurrency_limit is not null or per_key_limit is not null or override_limit is not null;
