@@ -21,12 +21,6 @@ select runs.* from runs where parent_id = :parent_id order by id limit :limit
 select id, run_id, number, status, started_at, completed_at, error
   from attempts where run_id = :run_id order by id
 
--- name: queues
--- The queues of an environment that hold something back, with the limits in force.
-select name, coalesce(override_limit, concurrency_limit) as concurrency_limit, per_key_limit, paused from queues
- where environment_id = :environment_id
-   and (paused = 1 or concurrency_limit is not null or per_key_limit is not null or override_limit is not null)
-
 -- name: queue_of_id
 -- One queue, by its id.
 select id, name, concurrency_limit, per_key_limit, paused, override_limit, overridden_at

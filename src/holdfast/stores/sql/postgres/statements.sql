@@ -109,6 +109,12 @@ select queue, concurrency_key, count(*) as held
    and status in ('EXECUTING', 'REATTEMPTING')
  group by queue, concurrency_key
 
+-- name: queues
+-- The queues of an environment that hold something back, with the limits in force.
+select name, coalesce(override_limit, concurrency_limit) as concurrency_limit, per_key_limit, paused from queues
+ where environment_id = :environment_id
+   and (paused = 1 or concurrency_limit is not null or per_key_limit is not null or override_limit is not null)
+
 -- name: queued
 -- How many runs of queues wait for a slot. :names are those of the queues. Seeks for each task along runs_ready, and
 -- walks what is counted: never what waits in other queues, or has ended. "Offset 0" keeps it in this order.
