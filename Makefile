@@ -7,7 +7,7 @@ SEEDS ?= 300
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-approval test check fix docs bench bench-peers simulate schema
+.PHONY: help demo demo-approval test conformance check fix docs bench bench-peers simulate schema
 
 help: ## list the words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -20,6 +20,9 @@ demo-approval: .venv/core ## an order waits for a person while everything is kil
 
 test: check ## everything that must hold: check, then every test
 	$(RUN) -m pytest -n 2
+
+conformance: .venv/dev ## the wire contract's suite, by the official SDK; SUITE names its folder, WHAT="t1 t2" its files
+	$(RUN) tests/conformance/run.py $(if $(SUITE),--suite $(SUITE)) $(WHAT)
 
 check: .venv/dev ## format, lint, types, import map
 	$(RUN) -m ruff format --check --quiet .

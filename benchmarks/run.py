@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--quick] [PART ...] [SQLite|PostgreSQL ...]
 
-    throughput triggers http latency memory growth   one by one, or all of them
+    throughput triggers http latency memory growth lists   one by one, or all of them
     workflows steps journal                          durable execution
     sleepers                                         100,000 runs asleep: only when it is named, it takes minutes
     --workflows N, --entries N, --sleepers N         sizes of the last four
@@ -26,7 +26,7 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 warnings.filterwarnings("ignore", category=UserWarning, module="platformdirs")
 
-from benchmarks import durable, engine, limit, product  # noqa: E402  # the path is set just above
+from benchmarks import durable, engine, limit, lists, product  # noqa: E402  # the path is set just above
 from benchmarks.machine import STORES, median, say  # noqa: E402
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ PARTS = [
     "workflows",
     "steps",
     "journal",
+    "lists",
     "sleepers",
 ]
 
@@ -78,6 +79,7 @@ def main() -> None:
             stores, limits, rounds, options.workflows or (500 if quick else 3_000)
         ),
         "steps": lambda: _steps(stores),
+        "lists": lambda: _lists(stores, HISTORY[0] if quick else HISTORY[-1]),
         "journal": lambda: _journal(stores, options.entries or (1_000 if quick else 10_000)),
         "sleepers": lambda: _sleepers(stores, options.sleepers or (2_000 if quick else 100_000)),
     }
@@ -167,6 +169,21 @@ def _over_http(stores: list[str]) -> None:
     found = {name: _with_database(name, product.http_triggers) for name in stores}
     rows = [(name, *(f"{rate:,.0f}" for rate in found[name].values())) for name in stores]
     say("W2: single triggers a second over HTTP", ("store", "1 connection", "64 connections"), *rows)
+
+
+def _lists(stores: list[str], long: int) -> None:
+    rows: list[tuple[object, ...]] = []
+    for name in stores:
+        found = _with_database(name, lambda url: lists.measure(url, (1_000, long)))
+        rows += [
+            (name, page, f"{few:.2f}", f"{many:.2f}", f"{many / few:.2f}")
+            for page, (few, many) in found.items()
+        ]
+    say(
+        "Milliseconds of a page of 100 runs",
+        ("store", "filter", "of 1,000 runs", f"of {long:,}", "ratio"),
+        *rows,
+    )
 
 
 def _latency(stores: list[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
+from holdfast.model.bulk import BulkAction
 from holdfast.model.run import Run
 from holdfast.model.status import RunStatus
 from holdfast.model.wait import Waitpoint
@@ -25,6 +27,7 @@ class Filters:
     tag: Sequence[str] = ()
     batch_id: str | None = None
     parent_id: str | None = None
+    bulk_id: str | None = None
     is_test: bool | None = None
     created_from: int | None = None  # epoch milliseconds, inclusive
     created_to: int | None = None
@@ -54,6 +57,13 @@ class TokenFilters:
 @dataclass(frozen=True, slots=True)
 class TokenPage:
     tokens: Sequence[Waitpoint]
+    next: str | None = None
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkPage:
+    actions: Sequence[BulkAction]
     next: str | None = None
     previous: str | None = None
 
@@ -91,20 +101,42 @@ def list_runs(
     """
     if filters.matches_nothing:
         return Page(())
-    where = _where(environment_id, filters)
-    where.equal("runs.id < :after_id", "after_id", after)
-    where.equal("runs.id > :before_id", "before_id", before)
-    direction = "asc" if before is not None else "desc"
-    text = (
-        f"select runs.* from runs where {' and '.join(where.conditions)} "  # noqa: S608  # fixed texts only
-        f"order by runs.id {direction} limit :size"
-    )
-    rows = tx.select_runs(text, where.parameters | {"size": size + 1})
+    found: dict[str, Run] = {}
+    for tag in filters.tag or (None,):  # each in its own order: the whole of a tag may be a million runs
+        found |= {run.id: run for run in _first(tx, environment_id, filters, tag, size + 1, after, before)}
+    rows = sorted(found.values(), key=attrgetter("id"), reverse=before is None)
     more, runs = len(rows) > size, rows[:size]
     if before is not None:
         runs.reverse()
         return Page(runs, runs[-1].id if runs else None, runs[0].id if more else None)
     return Page(runs, runs[-1].id if more else None, runs[0].id if runs and after is not None else None)
+
+
+def _first(
+    tx: Tx,
+    environment_id: str,
+    filters: Filters,
+    tag: str | None,
+    count: int,
+    after: str | None,
+    before: str | None,
+) -> list[Run]:
+    """The first runs of a page, of those that have the tag."""
+    where = _where(environment_id, filters)
+    source, key = "runs", "runs.id"
+    if tag is not None:
+        # SQLite takes a cross join in the order it is written: along the tag, newest first.
+        join = "join" if tx.dialect == "postgres" else "cross join"
+        source, key = f"run_tags {join} runs on runs.id = run_tags.run_id", "run_tags.run_id"
+        where.equal("run_tags.environment_id = :environment_id and run_tags.tag = :tag", "tag", tag)
+    where.equal(f"{key} < :after_id", "after_id", after)
+    where.equal(f"{key} > :before_id", "before_id", before)
+    direction = "asc" if before is not None else "desc"
+    text = (
+        f"select runs.* from {source} where {' and '.join(where.conditions)} "  # noqa: S608  # fixed texts only
+        f"order by {key} {direction} limit :size"
+    )
+    return tx.select_runs(text, where.parameters | {"size": count})
 
 
 def list_tokens(
@@ -146,6 +178,44 @@ def list_tokens(
     )
 
 
+def list_bulk_actions(
+    tx: Tx, environment_id: str, size: int, after: str | None = None, before: str | None = None
+) -> BulkPage:
+    """One page of at most `size` bulk actions, newest first; cursors as in `list_runs`."""
+    where = _Where(["environment_id = :environment_id"], {"environment_id": environment_id})
+    where.equal("id < :after_id", "after_id", after)
+    where.equal("id > :before_id", "before_id", before)
+    direction = "asc" if before is not None else "desc"
+    text = (
+        f"select * from bulk_actions where {' and '.join(where.conditions)} "  # noqa: S608  # fixed texts only
+        f"order by id {direction} limit :size"
+    )
+    rows = [BulkAction(*row) for row in tx.select(text, where.parameters | {"size": size + 1})]
+    more, actions = len(rows) > size, rows[:size]
+    if before is not None:
+        actions.reverse()
+        return BulkPage(actions, actions[-1].id if actions else None, actions[0].id if more else None)
+    return BulkPage(
+        actions, actions[-1].id if more else None, actions[0].id if actions and after is not None else None
+    )
+
+
+def keep_members(
+    tx: Tx, environment_id: str, filters: Filters, bulk_id: str, after: str, before: str, including: bool
+) -> int:
+    """Makes the runs after one id and before another, which may be included, members of a bulk action; how many."""
+    if filters.matches_nothing:
+        return 0
+    where = _where(environment_id, filters)
+    where.equal("runs.id > :after_id", "after_id", after)
+    where.equal(f"runs.id {'<=' if including else '<'} :before_id", "before_id", before)
+    text = (
+        "insert into bulk_members (bulk_id, run_id) "  # noqa: S608  # fixed texts only
+        f"select :member_of, runs.id from runs where {' and '.join(where.conditions)} returning run_id"
+    )
+    return len(tx.select(text, where.parameters | {"member_of": bulk_id}))
+
+
 def _where(environment_id: str, filters: Filters) -> _Where:
     where = _Where(["runs.environment_id = :environment_id"], {"environment_id": environment_id})
     unfinished = filters.status and not any(status in _ENDED for status in filters.status)
@@ -159,13 +229,11 @@ def _where(environment_id: str, filters: Filters) -> _Where:
     where.any_of("runs.version in ({})", "version", filters.version)
     where.any_of("runs.machine in ({})", "machine", filters.machine)
     where.any_of("runs.queue in ({})", "queue", filters.queue)
-    where.any_of(
-        "runs.id in (select run_id from run_tags where environment_id = :environment_id and tag in ({}))",
-        "tag",
-        filters.tag,
-    )
-    where.equal("runs.batch_id = :batch_id", "batch_id", filters.batch_id)
+    where.equal(_OF_BATCH, "batch_id", filters.batch_id)
     where.equal("runs.parent_id = :parent_id", "parent_id", filters.parent_id)
+    where.equal(
+        "runs.id in (select run_id from bulk_members where bulk_id = :bulk_id)", "bulk_id", filters.bulk_id
+    )
     where.equal(
         "runs.is_test = :is_test", "is_test", None if filters.is_test is None else int(filters.is_test)
     )
@@ -173,6 +241,12 @@ def _where(environment_id: str, filters: Filters) -> _Where:
     where.equal("runs.created_at <= :created_to", "created_to", filters.created_to)
     return where
 
+
+# An item of a batch may have found the run of another trigger, by its idempotency key.
+_OF_BATCH = (
+    "runs.id in (select id from runs where batch_id = :batch_id"
+    " union select run_id from batch_items where batch_id = :batch_id)"
+)
 
 # A cancelled run may still be closing, so it is in neither of the two.
 _ENDED = frozenset(
