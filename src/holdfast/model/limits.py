@@ -46,3 +46,7 @@ MAX_WAITS = 20_000  # waits; of one suspended run
 MAX_TOKEN_DATA = 10 * 1024  # bytes; the data that completes a token
 MAX_BULK_RUNS = 500  # runs; named in one bulk action; a filter may select any number
 MAX_BULK_NAME = 255  # characters; in the name of a bulk action
+MAX_SCOPES = 100  # scopes; of a key, or of a public token
+MAX_SCOPE_TEXT = 512  # characters; in a scope of a key or a public token
+MAX_BRANCH = 128  # characters; in the name of a preview branch
+MAX_NAME = 100  # characters; in the name of a project or a key

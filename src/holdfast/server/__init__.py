@@ -18,7 +18,19 @@ from starlette.types import ASGIApp
 
 from holdfast.engine import Engine
 from holdfast.errors import HoldfastError, StoreUnavailable
-from holdfast.server import bulk, idempotency, listing, openapi, queues, runs, timezones, waits, workers
+from holdfast.server import (
+    batches,
+    bulk,
+    idempotency,
+    listing,
+    openapi,
+    queues,
+    runs,
+    timezones,
+    trace,
+    waits,
+    workers,
+)
 from holdfast.server.auth import Keyring, environment_of_key
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
 from holdfast.server.routing import BODY_SECONDS, RawPaths
@@ -29,11 +41,13 @@ __all__ = ["ENDPOINTS", "create_app", "environment_of_key"]
 # Fixed paths before those with a parameter: the first that matches is taken.
 ENDPOINTS = (
     *listing.ENDPOINTS,
+    *batches.ENDPOINTS,
     *bulk.ENDPOINTS,
     *idempotency.ENDPOINTS,
     *queues.ENDPOINTS,
     *runs.ENDPOINTS,
     *timezones.ENDPOINTS,
+    *trace.ENDPOINTS,
     *waits.ENDPOINTS,
     *workers.ENDPOINTS,
 )

@@ -431,7 +431,7 @@ update batches
        sealed_at = case when batches.arrived + (c.v ->> 1) = batches.run_count then :now end,
        due_at = case when batches.arrived + (c.v ->> 1) < batches.run_count then batches.due_at end
   from c where batches.id = c.v ->> 0
-returning batches.*
+returning *
 
 -- name: abort_batches
 -- Ends batches whose items did not arrive in time, the most overdue first, and takes their keys. Returns their ids.
