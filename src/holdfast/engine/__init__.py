@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from holdfast.engine import batch as batches
 from holdfast.engine import bulk, finish, inspect, journal, operate, queues
 from holdfast.engine import claim as claiming
+from holdfast.engine import keys as held_keys
+from holdfast.engine import projects as owners
 from holdfast.engine import token as tokens
 from holdfast.engine import trace as tracing
 from holdfast.engine import upkeep as keeping
@@ -24,12 +26,18 @@ from holdfast.engine.claim import Claim, Claimed, Registered, Registering
 from holdfast.engine.hub import POLL_SECONDS, Hub
 from holdfast.engine.inspect import Ended
 from holdfast.engine.journal import JournalPage
+from holdfast.engine.keys import Signing
+from holdfast.engine.once import OneTime
+from holdfast.engine.projects import NewBranch
 from holdfast.engine.queues import ChangeQueue, OneQueue, QueuePage
 from holdfast.engine.reporting import Answer, Reported
 from holdfast.engine.token import Completion, Created, NewToken
 from holdfast.engine.trigger import NewRun, Triggered, trigger
 from holdfast.errors import HoldfastError, StoreUnavailable, WorkerNotFound
+from holdfast.model.batch import Batch
 from holdfast.model.bulk import BulkAction
+from holdfast.model.environment import Environment, Project
+from holdfast.model.key import ApiKey
 from holdfast.model.queue import Lane, QueueState
 from holdfast.model.run import Run
 from holdfast.model.wait import Waitpoint
@@ -47,6 +55,7 @@ __all__ = [
     "JournalPage",
     "Line",
     "NewBatch",
+    "NewBranch",
     "NewBulkAction",
     "NewRun",
     "NewToken",
@@ -55,6 +64,7 @@ __all__ = [
     "Registered",
     "Registering",
     "Reported",
+    "Signing",
     "TokenFilters",
     "TokenPage",
     "Triggered",
@@ -78,6 +88,7 @@ class Engine:
         self.hub = Hub()
         self._closing = False
         self._lanes: dict[str, Lane | None] = {}
+        self.key_changes = 0  # grows whenever keys or environments may have changed: what is known of them is old
         self._looks = 0  # grows with every commit that puts a run before others
         # By environment: when all lanes were looked at, the count of looks then, and where the lines began.
         self._known_fronts: dict[str, tuple[float, int, Mapping[Lane, int] | None]] = {}
@@ -142,6 +153,9 @@ class Engine:
 
     async def batch(self, environment_id: str, batch_id: str) -> Batch:
         return await self.store.read(lambda tx: batches.one_batch(tx, environment_id, batch_id))
+
+    async def open_batch(self, environment_id: str, batch_id: str, token: OneTime | None = None) -> Batch:
+        return await self.store.read(lambda tx: batches.open_batch(tx, environment_id, batch_id, token))
 
     async def batch_found(self, environment_id: str, batch_id: str) -> BatchFound:
         return await self.store.read(lambda tx: batches.found_batch(tx, environment_id, batch_id))
@@ -232,6 +246,26 @@ class Engine:
     async def change_queue(self, item: ChangeQueue) -> QueueState:
         return await self._one(queues.change, item)
 
+    # Projects, environments and keys
+
+    async def projects(self) -> list[Project]:
+        return await self.store.read(owners.projects)
+
+    async def environment(self, environment_id: str) -> Environment | None:
+        return await self.store.read(lambda tx: owners.environment(tx, environment_id))
+
+    async def branch(self, project_id: str, branch: str) -> Environment | None:
+        return await self.store.read(lambda tx: owners.branch_environment(tx, project_id, branch))
+
+    async def create_branch(self, item: NewBranch) -> Environment:
+        return await self._one(owners.create_branches, item)
+
+    async def key_of(self, digest: str) -> tuple[ApiKey, Environment] | None:
+        return await self.store.read(lambda tx: held_keys.key_of(tx, digest))
+
+    async def signing(self, environment_id: str) -> Signing | None:
+        return await self.store.read(lambda tx: held_keys.signing(tx, environment_id))
+
     # Workers
 
     async def register(self, item: Registering) -> Registered:
@@ -310,6 +344,8 @@ class Engine:
 
     def _woken(self, topics: set[str]) -> None:
         """Called after a commit, before its callers are answered, from any thread."""
+        if "keys" in topics or "*" in topics:
+            self.key_changes += 1
         if any(topic.startswith("front:") for topic in topics):
             self._looks += 1  # somebody stands before a front now, so the next claims look from the start
         self.hub.wake(topics)
@@ -392,7 +428,7 @@ class Engine:
 
     async def _retain(self) -> bool:
         """Whether there is more to delete."""
-        environments = ("dev", "staging", "prod")
+        environments = await self.store.read(owners.environment_ids)
         deleted = await self.store.write(
             keeping.retain,
             [keeping.Retention(environment, self.retention_ms) for environment in environments],

@@ -148,6 +148,20 @@ def abort_batches(tx: Tx, limit: int) -> int:
     return len(tx.ids("abort_batches", now=tx.now, limit=limit))
 
 
+def open_batch(tx: Tx, environment_id: str, batch_id: str, token: OneTime | None) -> Batch:
+    """A batch to place items in. A one-time token reaches the one that it was used for, and no other.
+
+    Raises Unprocessable, also for one that was aborted.
+    """
+    row = tx.one("batch", id=batch_id, environment_id=environment_id)
+    found = None if row is None else Batch(**row)
+    if token is not None and once.used_by(tx, token) != batch_id:
+        raise Unprocessable("This one-time public token was not used to create this batch")
+    if found is None or found.aborted_at is not None:
+        raise _closed(batch_id, found)
+    return found
+
+
 def one_batch(tx: Tx, environment_id: str, batch_id: str) -> Batch:
     """Raises BatchNotFound for a batch that does not exist in this environment."""
     row = tx.one("batch", id=batch_id, environment_id=environment_id)
@@ -273,15 +287,26 @@ def _earlier(tx: Tx, lines: list[Line], batches: Mapping[str, Batch]) -> dict[tu
 def _check(line: Line, found: Batch | None) -> None:
     """Raises Unprocessable."""
     if found is None or found.environment_id != line.environment_id:
-        raise Unprocessable(f"batch {line.batch_id} does not exist in this environment")
+        raise _closed(line.batch_id, None)
     if found.aborted_at is not None:
-        raise Unprocessable(f"batch {line.batch_id} was aborted: its items did not arrive within 30 minutes")
-    if line.index >= found.run_count:
+        raise _closed(line.batch_id, found)
+    check_index(line.index, found)
+
+
+def check_index(index: int, found: Batch) -> None:
+    """Raises Unprocessable."""
+    if index >= found.run_count:
         raise Unprocessable(
-            f"index is {line.index}: the batch was created for {found.run_count} items, "
+            f"index is {index}: the batch was created for {found.run_count} items, "
             f"so the last one is {found.run_count - 1}",
             "index",
         )
+
+
+def _closed(batch_id: str, found: Batch | None) -> Unprocessable:
+    if found is None:
+        return Unprocessable(f"batch {batch_id} does not exist in this environment")
+    return Unprocessable(f"batch {batch_id} was aborted: its items did not arrive within 30 minutes")
 
 
 def _made(tx: Tx, lines: Sequence[Line], batches: Mapping[str, Batch]) -> list[Made]:

@@ -25,6 +25,12 @@ def use(tx: Tx, token: OneTime, by: str) -> None:
         raise Unprocessable("Cannot use a one-time public token again as it has already been used.")
 
 
+def used_by(tx: Tx, token: OneTime) -> str | None:
+    """What it was used for, if it was."""
+    row = tx.one("token_use", digest=token.digest)
+    return None if row is None else str(row["used_by"])
+
+
 def lock_of(token: OneTime) -> list[str]:
     """What `lock_keys` takes to let one of several simultaneous uses come first."""
     return ["", "one-time token", token.digest]

@@ -35,7 +35,11 @@ async def batch(call: Call) -> Response:
     batch_id = _derived_id("v1", environment_id, call.request.headers)
     batch_id = batch_id or _ids.new("batch", time.time_ns() // 1_000_000)
     asked = [batch_item(environment_id, item, call.request.headers, batch_id, None) for item in items]
-    opens = NewBatch(environment_id=environment_id, run_count=len(items))
+    new = NewBatch(
+        environment_id=environment_id, run_count=len(items), id=batch_id, once=call.credential.once
+    )
+    if new.once is not None:
+        await call.engine.create_batch(new)  # uses the token up
     lines = [
         Line(
             environment_id=environment_id,
@@ -43,7 +47,7 @@ async def batch(call: Call) -> Response:
             index=index,
             task=run.task if isinstance(run, NewRun) else _task_in(items[index]),
             run=run if isinstance(run, NewRun) else _short(run),
-            opens=opens,
+            opens=new if new.once is None else None,
             failed=False,
         )
         for index, run in enumerate(asked)

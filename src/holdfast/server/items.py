@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from holdfast.engine import Line, NewRun
+from holdfast.engine.batch import check_index
 from holdfast.errors import (
-    BatchNotFound,
     HoldfastError,
     InvalidRequest,
     PayloadTooLarge,
@@ -110,12 +110,7 @@ class Incoming:
         )
 
     def _check(self, index: int, task: str) -> None:
-        if index >= self.batch.run_count:
-            raise Unprocessable(
-                f"index is {index}: the batch was created for {self.batch.run_count} items, "
-                f"so the last one is {self.batch.run_count - 1}",
-                "index",
-            )
+        check_index(index, self.batch)
         if not task.strip():
             raise Unprocessable("task is blank: name the task to run", "task")
         if self._asks_each:
@@ -168,13 +163,13 @@ async def stream_items(call: Call) -> Response:
         raise InvalidRequest("Content-Encoding is not supported: send the body as it is", "content-encoding")
     batch_id = call.path("batch")
     try:
-        batch = await call.engine.batch(call.environment_id, batch_id)
-    except BatchNotFound:
-        if not may_fill(call, batch_id):
+        batch = await call.engine.open_batch(call.environment_id, batch_id, call.credential.once)
+    except Unprocessable:
+        if (
+            not may_fill(call, batch_id) and call.credential.once is None
+        ):  # it need not know which ones there are
             raise lacking("write", [("batch", batch_id)]) from None
-        raise Unprocessable(f"batch {batch_id} does not exist in this environment") from None
-    if batch.aborted_at is not None:
-        raise Unprocessable(f"batch {batch_id} was aborted: its items did not arrive within 30 minutes")
+        raise
     incoming = Incoming(call, batch)
     lines = Lines(limits.MAX_BATCH_LINE)
     async for chunk in _arriving(call, lines):

@@ -306,7 +306,89 @@ delete from bulk_actions where id in (
        and not exists (select 1 from bulk_members where bulk_id = bulk_actions.id)
      order by id limit :limit)
 
+-- name: token_use
+-- What a one-time token was used for.
+select used_by from used_tokens where digest = :digest
+
 -- name: use_token
 -- Notes that a one-time token is used. Returns its digest, unless it was noted before.
 insert into used_tokens (digest, used_by, expires_at) values (:digest, :used_by, :expires_at)
     on conflict (digest) do nothing returning digest
+
+-- name: projects
+-- All projects, the oldest first.
+select id, ref, name, created_at from projects order by created_at, id
+
+-- name: add_project
+-- A new project. Returns its id, unless its ref is taken.
+insert into projects (id, ref, name, created_at) values (:id, :ref, :name, :now)
+    on conflict (ref) do nothing returning id
+
+-- name: environment_ids
+-- The ids of all environments.
+select id from environments order by id
+
+-- name: full_environments
+-- All environments, with their projects.
+select e.id, e.type, e.branch, e.concurrency_limit, e.archived_at, e.created_at,
+       e.project_id, p.ref, p.name, p.created_at as project_created_at
+  from environments as e join projects as p on p.id = e.project_id
+
+-- name: full_environment
+-- One environment, with its project.
+select e.id, e.type, e.branch, e.concurrency_limit, e.archived_at, e.created_at,
+       e.project_id, p.ref, p.name, p.created_at as project_created_at
+  from environments as e join projects as p on p.id = e.project_id
+ where e.id = :id
+
+-- name: branch_environment
+-- The environment of a branch, with its project.
+select e.id, e.type, e.branch, e.concurrency_limit, e.archived_at, e.created_at,
+       e.project_id, p.ref, p.name, p.created_at as project_created_at
+  from environments as e join projects as p on p.id = e.project_id
+ where e.project_id = :project_id and e.type = 'preview' and coalesce(e.branch, '') = :branch
+
+-- name: add_environment
+-- A new environment, unless it is there.
+insert into environments (id, project_id, type, branch, concurrency_limit, created_at)
+values (:id, :project_id, :type, :branch, :concurrency_limit, :now) on conflict do nothing
+
+-- name: archive_environment
+-- Archives a branch, or with null brings it back.
+update environments set archived_at = :archived_at where id = :id and branch is not null
+
+-- name: api_keys
+-- Every key.
+select id, environment_id, kind, name, digest, shown, sealed, scopes, created_at, expires_at, revoked_at from api_keys
+
+-- name: api_key
+-- One key.
+select id, environment_id, kind, name, digest, shown, sealed, scopes, created_at, expires_at, revoked_at
+  from api_keys where id = :id
+
+-- name: key_of_digest
+-- The key that has a digest, in force or not.
+select id, environment_id, kind, name, digest, shown, sealed, scopes, created_at, expires_at, revoked_at
+  from api_keys where digest = :digest
+
+-- name: root_keys
+-- The root keys of an environment that were not revoked.
+select k.id, k.environment_id, k.kind, k.name, k.digest, k.shown, k.sealed, k.scopes, k.created_at, k.expires_at,
+       k.revoked_at
+  from environments as e join api_keys as k on k.environment_id = e.id
+ where e.project_id = :project_id and e.type = :type and coalesce(e.branch, '') = ''
+   and k.kind = 'root' and k.revoked_at is null
+
+-- name: add_key
+-- A new key.
+insert into api_keys (id, environment_id, kind, name, digest, shown, sealed, scopes, created_at)
+values (:id, :environment_id, :kind, :name, :digest, :shown, :sealed, :scopes, :now)
+
+-- name: expire_key
+-- Ends a key at :until. Returns its id, unless it is revoked or ends already.
+update api_keys set expires_at = :until
+ where id = :id and expires_at is null and revoked_at is null returning id
+
+-- name: revoke_key
+-- Ends a key now, and forgets what was sealed of it.
+update api_keys set revoked_at = :now, sealed = null where id = :id and revoked_at is null
