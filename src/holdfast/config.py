@@ -16,7 +16,7 @@ from typing import Any
 
 from holdfast.errors import BadSetting
 
-ENVIRONMENTS = {"tr_dev_": "dev", "tr_stg_": "staging", "tr_prod_": "prod"}
+ENVIRONMENTS = {"tr_dev_": "dev", "tr_stg_": "staging", "tr_prod_": "prod", "tr_preview_": "preview"}
 FALLBACKS = {"HOLDFAST_API_URL": "TRIGGER_API_URL", "HOLDFAST_SECRET_KEY": "TRIGGER_SECRET_KEY"}
 MIN_MASTER_KEY = 32
 MAX_MASTER_KEY = 1_024
@@ -115,7 +115,7 @@ class Settings:
     secret_key: str = setting(
         "",
         "The key that clients and workers send, and that a server takes. Its prefix names the environment: "
-        "`tr_dev_`, `tr_stg_` or `tr_prod_`. A server takes several, separated by commas.",
+        "`tr_dev_`, `tr_stg_`, `tr_prod_` or `tr_preview_`. A server takes several, separated by commas.",
         secret_keys,
         secret=True,
     )

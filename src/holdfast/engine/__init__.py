@@ -228,6 +228,9 @@ class Engine:
         [found] = await self.store.read(lambda tx: inspect.tokens(tx, environment_id, [token_id]))
         return found
 
+    async def environment_of_token(self, token_id: str) -> str | None:
+        return await self.store.read(lambda tx: inspect.environment_of_token(tx, token_id))
+
     async def tokens_page(
         self, environment_id: str, filters: TokenFilters, size: int, after: str | None, before: str | None
     ) -> TokenPage:

@@ -101,6 +101,12 @@ def tokens(tx: Tx, environment_id: str, ids: Sequence[str]) -> list[Waitpoint]:
     return [found[token_id] for token_id in ids]
 
 
+def environment_of_token(tx: Tx, token_id: str) -> str | None:
+    """Where a token belongs; None for one that does not exist."""
+    row = next(iter(tx.all("waitpoints_by_id", ids=batch([token_id]))), None)
+    return None if row is None else str(row["environment_id"])
+
+
 def tokens_page(
     tx: Tx,
     environment_id: str,

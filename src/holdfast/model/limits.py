@@ -5,6 +5,11 @@ Each is `NAME = value  # unit; of what`. Bytes are those of UTF-8.
 
 MAX_PAYLOAD = 3 * 1024 * 1024  # bytes; the payload of a run
 MAX_OUTPUT = 10 * 1024 * 1024  # bytes; the output of a run
+OFFLOADED = 512 * 1024  # bytes; a payload or output above it goes to the object store
+MAX_PACKET = 10 * 1024 * 1024  # bytes; a payload that was uploaded to the object store
+MAX_PACKET_NAME = 256  # bytes; the name of an uploaded payload
+PACKET_URL_SECONDS = 3_600  # seconds; for which a URL of the object store is good
+UNUSED_PACKET_HOURS = 24  # hours; after which an uploaded payload that no run uses is deleted
 MAX_METADATA = 256 * 1024  # bytes; the metadata of a run
 MAX_DEPTH = 100  # levels; nesting of any JSON that comes in
 MAX_INTEGER_DIGITS = 1_000  # digits; in an integer in JSON

@@ -72,7 +72,7 @@ def create_app(
     `lifespan(engine)` itself.
     """
     vault = vault or Vault()
-    keyring = Keyring(engine, keys, public_url)
+    keyring = Keyring(engine, keys, public_url, vault)
     routes = []
     for endpoint in ENDPOINTS:
         serve = endpoint.serve(engine, keyring, vault, body_seconds)

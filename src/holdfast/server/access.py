@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.errors import Forbidden, NotAuthorised
+from holdfast.model.scope import Thing, covers
 from holdfast.server.auth import Kind
 
 if TYPE_CHECKING:
     from holdfast.server.routing import Call
 
-Thing = tuple[str, str | None]  # a kind and an id, such as ("runs", "run_1"); None stands for all of the kind
+__all__ = ["Access", "Thing", "covers", "lacking"]
+
 Find = Callable[["Call"], Awaitable[Sequence[Thing]]]
 
 
@@ -21,7 +23,8 @@ class Access:
     """What a route does to which things. Whoever is limited to scopes needs one that covers any of the things.
 
     action       "read", "write", "trigger", "batchTrigger" or "work"
-    kinds        of the things, such as ("runs", "tasks"); the OpenAPI document tells them
+    kinds        of the things, such as ("runs", "tasks"); the OpenAPI document tells them. None at all for what every
+                 secret key may do, whatever it is limited to, such as asking where it belongs
     things       finds them; without it they are all things of the kinds
     tokens       whether public tokens are taken at all
     public_keys  whether public keys (`pk_…`) are taken: they read runs, without payload and output
@@ -42,28 +45,10 @@ class Access:
             raise NotAuthorised("Invalid API key: public tokens are not taken here")
         if credential.kind is Kind.PUBLIC_KEY and not self.public_keys:
             raise Forbidden("Unauthorized: a public key reads runs and nothing else")
-        if credential.scopes is None or self.inside:
+        if credential.scopes is None or self.inside or not self.kinds:
             return
         things = [(kind, None) for kind in self.kinds] if self.things is None else await self.things(call)
         call.require(self.action, things)
-
-
-def covers(scopes: Sequence[str], action: str, things: Sequence[Thing]) -> bool:
-    """Whether any scope grants the action on any of the things.
-
-    A scope is `action:kind` or `action:kind:id`, where the id may hold colons; `admin` grants all, the action `*` is any
-    and the kind `all` is any.
-    """
-    for scope in scopes:
-        if scope == "admin":
-            return True
-        asked, _, rest = scope.partition(":")
-        of, has_id, only = rest.partition(":")
-        if asked not in (action, "*") or not of:
-            continue
-        if any(of in (kind, "all") and (not has_id or only == id) for kind, id in things):
-            return True
-    return False
 
 
 def lacking(action: str, things: Sequence[Thing]) -> Forbidden:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.engine import Engine
-from holdfast.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from holdfast.errors import InvalidRequest, NotAuthorised, PayloadTooLarge, UnsupportedMediaType
 from holdfast.server.access import Access, Thing, covers, lacking
 from holdfast.server.auth import Credential, Keyring, Kind
 from holdfast.server.tokens import Signer
@@ -38,7 +38,7 @@ class Call:
     request: Request
     engine: Engine
     credential: Credential
-    keyring: Keyring
+    signer: Signer
     vault: Vault
     body_seconds: float = BODY_SECONDS
     _raw: bytes | None = field(default=None, repr=False)
@@ -46,10 +46,6 @@ class Call:
     @property
     def environment_id(self) -> str:
         return self.credential.environment_id
-
-    @property
-    def signer(self) -> Signer:
-        return self.keyring.signer(self.credential.environment_id)
 
     @property
     def sdk(self) -> bool:
@@ -99,9 +95,10 @@ Opened = Callable[[Request, Engine, Keyring], Awaitable[str]]
 class Endpoint:
     """A route of the API. `body` and `answer` are what the OpenAPI document shows.
 
-    access  what a caller needs. None for a route that takes no credential; then `opened` finds the environment of a
-            call by what stands in its path
-    status  of a success
+    access        what a caller needs. None for a route that takes no credential; then `opened` finds the environment of a
+                  call by what stands in its path
+    status        of a success
+    opens_branch  whether a preview branch that nobody has heard of is made, as by a worker that registers
     """
 
     method: str
@@ -114,6 +111,7 @@ class Endpoint:
     query: tuple[str, ...] = ()
     body_optional: bool = False
     status: int = 200
+    opens_branch: bool = False
     opened: Opened | None = None
 
     def serve(
@@ -123,9 +121,14 @@ class Endpoint:
             if self.access is None:
                 assert self.opened is not None
                 credential = Credential(await self.opened(request, engine, keyring), Kind.OPEN)
-                return await self.handler(Call(request, engine, credential, keyring, vault, body_seconds))
-            call = Call(request, engine, await keyring.credential(request), keyring, vault, body_seconds)
-            await self.access.check(call)
+            else:
+                credential = await keyring.credential(request, opens_branch=self.opens_branch)
+            signer = await keyring.signer(credential.environment_id)
+            if signer is None:
+                raise NotAuthorised("Invalid API key: its environment is there no more")
+            call = Call(request, engine, credential, signer, vault, body_seconds)
+            if self.access is not None:
+                await self.access.check(call)
             return await self.handler(call)
 
         return endpoint

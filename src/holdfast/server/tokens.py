@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from holdfast.errors import NotAuthorised
+from holdfast.errors import Unprocessable
 
 ISSUER = "https://id.trigger.dev"
 AUDIENCE = "https://api.trigger.dev"
@@ -25,16 +25,24 @@ class Signer:
     """Signs and verifies for one environment, with its root keys: the first signs, each verifies.
 
     public_url  how the world outside reaches this server
+    lacking     what to say where there is no key and something must be signed
     """
 
-    def __init__(self, environment_id: str, keys: Mapping[str, str], public_url: str) -> None:
+    def __init__(
+        self, environment_id: str, keys: Sequence[str], public_url: str, lacking: str = "there is no root key"
+    ) -> None:
         self._environment_id = environment_id
-        self._keys = [key for key, environment in keys.items() if environment == environment_id]
+        self._keys = tuple(keys)
         self._public_url = public_url.rstrip("/")
+        self._lacking = lacking
+
+    def ready(self) -> None:
+        """Raises Unprocessable where nothing can be signed. For those who must know before they make something."""
+        self._own()
 
     def url(self, token_id: str) -> str:
         """The address that completes a token by a POST, without a key."""
-        return f"{self._public_url}{PATH}/{token_id}/callback/{self._hash(token_id, self._keys[0])}"
+        return f"{self._public_url}{PATH}/{token_id}/callback/{self._hash(token_id, self._own())}"
 
     def is_callback(self, token_id: str, given: str) -> bool:
         """Whether `given` is the last part of a token's URL."""
@@ -64,8 +72,13 @@ class Signer:
         """A public token that lives so many seconds; `more` are further claims, such as otu."""
         at = now_ms // 1_000
         claims = {**self.claims(scopes), "iat": at, "exp": at + seconds, **more}
-        signed: str = _signatures().encode(json.dumps(claims).encode(), self._keys[0], ALGORITHM)
+        signed: str = _signatures().encode(json.dumps(claims).encode(), self._own(), ALGORITHM)
         return signed
+
+    def _own(self) -> str:
+        if not self._keys:
+            raise Unprocessable(self._lacking)
+        return self._keys[0]
 
     def _hash(self, token_id: str, key: str) -> str:
         return hmac.new(key.encode(), token_id.encode(), hashlib.sha256).hexdigest()
@@ -73,6 +86,9 @@ class Signer:
     def verified(self, token: str, now_ms: int) -> dict[str, Any] | None:
         """The claims of a public token; None for one that is expired, foreign or forged."""
         import jwt
+
+        if len(token) > MAX_TOKEN:
+            return None
 
         for key in self._keys:
             try:
@@ -93,6 +109,9 @@ class Signer:
             return False
         if not now < expires <= now + MAX_LIFETIME_SECONDS:
             return False
+        begins = claims.get("nbf", now)
+        if isinstance(begins, bool) or not isinstance(begins, int | float) or not begins <= now:
+            return False
         given = (claims.get("iss"), claims.get("aud"), claims.get("sub"))
         return given == (ISSUER, AUDIENCE, self._environment_id) and isinstance(claims.get("scopes"), list)
 
@@ -111,12 +130,3 @@ def _signatures() -> Any:
     signatures.unregister_algorithm(ALGORITHM)
     signatures.register_algorithm(ALGORITHM, RootKey(HMACAlgorithm.SHA256))
     return signatures
-
-
-def verified(token: str, signers: Mapping[str, Signer], now_ms: int) -> tuple[str, dict[str, Any]]:
-    """The environment whose key signed a public token, and its claims. Raises NotAuthorised."""
-    if len(token) <= MAX_TOKEN:
-        for environment_id, signer in signers.items():
-            if (claims := signer.verified(token, now_ms)) is not None:
-                return environment_id, claims
-    raise NotAuthorised("Public Access Token is invalid")

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.engine import Completion, Engine, NewToken, TokenFilters
-from holdfast.errors import InvalidRequest, NotAuthorised, WaitpointNotFound
+from holdfast.errors import InvalidRequest, NotAuthorised
 from holdfast.model import limits
 from holdfast.server.access import Access, Thing
 from holdfast.server.auth import Keyring
@@ -37,6 +37,7 @@ MAX_TOKEN_BODY = limits.MAX_TOKEN_DATA + 1_024  # and what stands around the dat
 
 async def create(call: Call) -> Response:
     body = await call.body(wire.CREATE_TOKEN, empty={})
+    call.signer.ready()
     made = await call.engine.create_token(new_token(call.environment_id, body, None))
     now = await call.engine.store.read(lambda tx: tx.now)
     signed = call.signer.signed(made.id, now)
@@ -123,14 +124,11 @@ async def _this_waitpoint(call: Call) -> list[Thing]:
 async def environment_of_url(request: Request, engine: Engine, keyring: Keyring) -> str:
     """The environment of a callback URL. Raises NotAuthorised for one that was not made here."""
     token_id, given = (unquote(request.path_params[name]) for name in ("token", "hash"))
-    for environment_id, signer in keyring.signers().items():
-        if signer.is_callback(token_id, given):
-            try:
-                await engine.token(environment_id, token_id)
-            except WaitpointNotFound:
-                continue
-            return environment_id
-    raise NotAuthorised("Invalid URL: it is not that of a token of this server")
+    environment_id = await engine.environment_of_token(token_id)
+    signer = None if environment_id is None else await keyring.signer(environment_id)
+    if environment_id is None or signer is None or not signer.is_callback(token_id, given):
+        raise NotAuthorised("Invalid URL: it is not that of a token of this server")
+    return environment_id
 
 
 CREATED = {

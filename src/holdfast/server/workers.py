@@ -232,7 +232,15 @@ def _answer(answer: Answer) -> dict[str, Any]:
 WORK = Access("work", ("workers",))
 
 ENDPOINTS = (
-    Endpoint("POST", "/api/v1/workers", register, "Register a worker", WORK, wire.REGISTRATION),
+    Endpoint(
+        "POST",
+        "/api/v1/workers",
+        register,
+        "Register a worker",
+        WORK,
+        wire.REGISTRATION,
+        opens_branch=True,
+    ),
     Endpoint(
         "POST", "/api/v1/workers/{worker}/claim", claim, "Claim runs and learn of cancels", WORK, wire.CLAIM
     ),

@@ -97,18 +97,87 @@ select version, fingerprint from versions
  order by substr(version, 1, 8) desc, length(version) desc, version desc limit 20
 
 -- name: version
--- Whether a version exists.
-select version from versions where environment_id = :environment_id and version = :version
+-- A version, with the names of its tasks and queues as JSON, where they are known.
+select version, tasks, queues from versions where environment_id = :environment_id and version = :version
+
+-- name: versions_of_code
+-- The versions of the same code, deployed ones and newer ones before the others.
+select versions.version, deployments.version is not null as deployed
+  from versions left join deployments
+    on deployments.environment_id = versions.environment_id and deployments.version = versions.version
+ where versions.environment_id = :environment_id and versions.fingerprint = :fingerprint
+ order by 2 desc, substr(versions.version, 1, 8) desc, length(versions.version) desc, versions.version desc limit 1
 
 -- name: add_version
--- A new version.
-insert into versions (environment_id, version, fingerprint, created_at)
-values (:environment_id, :version, :fingerprint, :now)
+-- A new version. :tasks and :queues are the names of what it has.
+insert into versions (environment_id, version, fingerprint, created_at, tasks, queues)
+values (:environment_id, :version, :fingerprint, :now, :tasks, :queues)
 
 -- name: save_task
 -- Declares a task; the newest registration wins.
 insert into tasks (environment_id, id, version, spec) values (:environment_id, :id, :version, :spec)
-    on conflict (environment_id, id) do update set version = excluded.version, spec = excluded.spec
+    on conflict (environment_id, id)
+    do update set version = excluded.version, spec = excluded.spec, retired = 0
+
+-- name: announce_task
+-- A task of a version that is not the current deployment, unless that has one of this name.
+insert into tasks (environment_id, id, version, spec, retired) values (:environment_id, :id, :version, :spec, 1)
+    on conflict (environment_id, id) do nothing
+
+-- name: deploys
+-- The type of an environment, and which deployment is current.
+select type, current_version from environments where id = :id
+
+-- name: set_current_version
+-- Plain runs of an environment go to this version from now on.
+update environments set current_version = :version where id = :id
+
+-- name: deployment_of_version
+-- The deployment of a version.
+select * from deployments where environment_id = :environment_id and version = :version
+
+-- name: current_deployment
+-- The deployment that plain runs go to.
+select deployments.*
+  from environments join deployments
+    on deployments.environment_id = environments.id and deployments.version = environments.current_version
+ where environments.id = :id
+
+-- name: deployment
+-- A deployment by its id.
+select * from deployments where environment_id = :environment_id and id = :id
+
+-- name: deployments_page
+-- At most :limit deployments with an id before :before, newest first, made from :since to :until. The empty status is
+-- any.
+select * from deployments
+ where environment_id = :environment_id and id < :before and created_at >= :since and created_at <= :until
+   and (:status = '' or status = :status)
+ order by id desc limit :limit
+
+-- name: add_deployment
+-- A new deployment; it waits to be promoted.
+insert into deployments (id, environment_id, version, short_code, status, runtime, runtime_version, git, external_id,
+                         created_at, tasks, queues)
+values (:id, :environment_id, :version, :short_code, 'PENDING', :runtime, :runtime_version, :git, :external_id,
+        :now, :tasks, :queues)
+
+-- name: deploy_again
+-- The same code was deployed again: what is told about it is told anew.
+update deployments
+   set runtime = :runtime, runtime_version = :runtime_version, git = coalesce(:git, git),
+       external_id = coalesce(:external_id, external_id)
+ where id = :id
+
+-- name: promote_deployment
+-- A deployment that was promoted. When it was for the first time stays.
+update deployments set status = 'DEPLOYED', deployed_at = coalesce(deployed_at, :now) where id = :id
+
+-- name: add_external_deployment
+-- Another system's name for a version.
+insert into external_deployments (environment_id, external_id, version)
+values (:environment_id, :external_id, :version)
+    on conflict (environment_id, external_id, version) do nothing
 
 -- name: save_queue
 -- Declares a queue's limits; whether it is paused and what overrides them stays.
@@ -392,3 +461,11 @@ update api_keys set expires_at = :until
 -- name: revoke_key
 -- Ends a key now, and forgets what was sealed of it.
 update api_keys set revoked_at = :now, sealed = null where id = :id and revoked_at is null
+
+-- name: runs_of_packet
+-- At most :limit of the runs that use a packet, the newest first.
+select run_id from packet_runs where key = :key order by run_id desc limit :limit
+
+-- name: packet
+-- An object that is not being deleted.
+select key from packets where key = :key and deleting = 0
