@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from holdfast.engine import batch as batches
-from holdfast.engine import bulk, finish, inspect, journal, operate, queues
+from holdfast.engine import bulk, finish, inspect, journal, operate, packet, queues
 from holdfast.engine import claim as claiming
 from holdfast.engine import keys as held_keys
 from holdfast.engine import projects as owners
@@ -88,7 +88,9 @@ class Engine:
         self.hub = Hub()
         self._closing = False
         self._lanes: dict[str, Lane | None] = {}
-        self.key_changes = 0  # grows whenever keys or environments may have changed: what is known of them is old
+        self.key_changes = (
+            0  # grows whenever keys or environments may have changed: what is known of them is old
+        )
         self._looks = 0  # grows with every commit that puts a run before others
         # By environment: when all lanes were looked at, the count of looks then, and where the lines began.
         self._known_fronts: dict[str, tuple[float, int, Mapping[Lane, int] | None]] = {}
@@ -215,6 +217,20 @@ class Engine:
 
     async def span(self, environment_id: str, run_id: str, span_id: str) -> tracing.SpanDetail:
         return await self.store.read(lambda tx: tracing.span(tx, environment_id, run_id, span_id))
+
+    # Packets
+
+    async def add_packets(self, keys: Sequence[str]) -> list[HoldfastError | None]:
+        return await self.store.write(packet.add_packets, keys)
+
+    async def runs_of_packet(self, key: str, limit: int) -> list[Run] | None:
+        return await self.store.read(lambda tx: packet.runs_of_packet(tx, key, limit))
+
+    async def condemned_packets(self) -> list[str]:
+        return (await self.store.write(packet.condemn, [packet.Sweep()]))[0]
+
+    async def delete_packets(self, keys: Sequence[str]) -> None:
+        await self.store.write(packet.delete_packets, keys)
 
     # Tokens
 

@@ -4,7 +4,7 @@
 
 -- name: lock_environment
 -- Serialises claims of one environment. Leaves foreign keys alone, which new runs check.
-select id, concurrency_limit, paused from environments where id = :id for no key update
+select id, concurrency_limit, paused, current_version from environments where id = :id for no key update
 
 -- name: lock_keys
 -- Serialises triggers with the same idempotency key. :keys are [environment, task, key]. A thousand locks stand for all
@@ -28,7 +28,7 @@ insert into runs (
     id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
     max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
     idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
-    payload_type, idempotency_key_shown, lease, attempt, starts, losses, alone, updated_at)
+    payload_type, idempotency_key_shown, external_deployment, lease, attempt, starts, losses, alone, updated_at)
 select n.*, 1, 0, 0, 0, 0, n.created_at
   from unnest(
     :id::text[], :environment_id::text[], :status::text[], :task::text[], :version_lock::text[], :queue::text[],
@@ -36,12 +36,12 @@ select n.*, 1, 0, 0, 0, 0, n.created_at
     :machine::text[], :is_test::bigint[], :ttl_ms::bigint[], :due_at::bigint[], :delayed_until::bigint[],
     :created_at::bigint[], :idempotency_key::text[], :parent_id::text[], :root_id::text[], :depth::bigint[],
     :batch_id::text[], :replay_of::text[], :tags::text[], :metadata::text[], :payload::text[],
-    :payload_type::text[], :idempotency_key_shown::text[]
+    :payload_type::text[], :idempotency_key_shown::text[], :external_deployment::text[]
   ) as n (
     id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
     max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
     idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
-    payload_type, idempotency_key_shown)
+    payload_type, idempotency_key_shown, external_deployment)
 
 -- name: runs_for_update
 -- Runs by id, locked until the commit. :ids are run ids.
@@ -85,7 +85,7 @@ select runs.* from tree join runs on runs.id = tree.id
 -- name: save_runs
 -- Writes back runs that were decided on. :changes are [id, lease it was read with, status, lease, score, attempt,
 -- losses, alone, worker_id, due_at, delayed_until, updated_at, finished_at, attempt_started_at, error, output, queue,
--- concurrency_key, entries, journal_bytes, suspended, active_ms, operations, output_type].
+-- concurrency_key, entries, journal_bytes, suspended, active_ms, operations, output_type, version, version_lock].
 -- A run whose lease has moved on stays as it is and is missing from the result.
 with c as materialized (select value as v from jsonb_array_elements(:changes::jsonb) order by value ->> 0 desc)
 update runs
@@ -96,7 +96,7 @@ update runs
        output = c.v ->> 15, queue = c.v ->> 16, concurrency_key = c.v ->> 17, entries = (c.v ->> 18)::bigint,
        journal_bytes = (c.v ->> 19)::bigint, suspended = (c.v ->> 20)::boolean::int,
        active_ms = (c.v ->> 21)::bigint, operations = (c.v ->> 22)::bigint,
-       output_type = c.v ->> 23
+       output_type = c.v ->> 23, version = c.v ->> 24, version_lock = c.v ->> 25
   from c
  where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint
 returning runs.id
@@ -145,20 +145,33 @@ with recursive lane (task, queue, concurrency_key, number) as (
 select task, queue, concurrency_key from lane where number > 0
 
 -- name: ready_runs
--- The first :limit runs of each lane. :lanes are [task, queue, concurrency key, score to begin at]; runs that are
--- locked to another version than :version are passed over, but a child
--- goes anywhere when no worker has its task in that version.
+-- The first :limit runs of each lane that a worker of :version may take. :lanes are [task, queue, concurrency key, score
+-- to begin at]. Runs that belong to another version are passed over: those that are locked to it and, where :stay is 1,
+-- those that it has begun. But a child, and what was begun, goes to anybody when no worker has its task in that version.
 select ready.id, ready.task, ready.score, ready.queue, ready.concurrency_key
   from jsonb_array_elements(:lanes::jsonb) as lane cross join lateral (
     select runs.id, runs.task, runs.score, runs.queue, runs.concurrency_key from runs
      where runs.status = 'QUEUED' and runs.environment_id = :environment_id
        and runs.task = lane.value ->> 0 and runs.queue = lane.value ->> 1
        and runs.concurrency_key = lane.value ->> 2 and runs.score >= (lane.value ->> 3)::bigint
-       and (runs.version_lock is null or runs.version_lock = :version
-            or (runs.parent_id is not null and not exists (
+       and ((runs.version_lock is null and (:stay = 0 or runs.version is null or runs.version = :version))
+            or runs.version_lock = :version
+            or ((runs.version_lock is null or runs.parent_id is not null) and not exists (
                 select 1 from workers
-                 where workers.environment_id = runs.environment_id and workers.version = runs.version_lock
+                 where workers.environment_id = runs.environment_id
+                   and workers.version = coalesce(runs.version_lock, runs.version)
                    and jsonb_exists(workers.tasks::jsonb, runs.task))))
+     order by runs.score, runs.id limit :limit) as ready
+
+-- name: pinned_runs
+-- The same for a worker of another version than the current one: only runs that belong to its own.
+select ready.id, ready.task, ready.score, ready.queue, ready.concurrency_key
+  from jsonb_array_elements(:lanes::jsonb) as lane cross join lateral (
+    select runs.id, runs.task, runs.score, runs.queue, runs.concurrency_key from runs
+     where runs.status = 'QUEUED' and (runs.version_lock is not null or runs.version is not null)
+       and runs.environment_id = :environment_id and coalesce(runs.version_lock, runs.version) = :version
+       and runs.task = lane.value ->> 0 and runs.queue = lane.value ->> 1
+       and runs.concurrency_key = lane.value ->> 2 and runs.score >= (lane.value ->> 3)::bigint
      order by runs.score, runs.id limit :limit) as ready
 
 -- name: start_runs
@@ -185,12 +198,12 @@ update runs
 returning runs.*
 
 -- name: finish_runs
--- Ends runs that succeeded. :outcomes are [id, lease, output]. Returns the runs whose lease was still held. "Is not
+-- Ends runs that succeeded. :outcomes are [id, lease, output, its type]. Returns the runs whose lease was still held. "Is not
 -- distinct" keeps the planner from walking all that the worker holds once for each outcome, which took ten times as long.
 with c as materialized (select value as v from jsonb_array_elements(:outcomes::jsonb) order by value ->> 0 desc)
 update runs
    set status = 'COMPLETED_SUCCESSFULLY', lease = runs.lease + 1, worker_id = null, output = c.v ->> 2,
-       updated_at = :now, finished_at = :now
+       output_type = c.v ->> 3, updated_at = :now, finished_at = :now
   from c
  where runs.id = c.v ->> 0 and runs.lease = (c.v ->> 1)::bigint and runs.status = 'EXECUTING'
    and runs.worker_id is not distinct from :worker_id
@@ -242,7 +255,8 @@ select run_id, seq, scope, kind, name, args, ok, value, ref
 
 -- name: outcomes
 -- How runs ended; outputs of more than :characters are left out. :ids are run ids.
-select id, task, status, error, output is not null and length(output) > :characters as is_large,
+select id, task, status, error,
+       output is not null and (length(output) > :characters or output_type is not null) as is_large,
        case when length(output) <= :characters then output end as output
   from runs where environment_id is not distinct from :environment_id
    and id in (select jsonb_array_elements_text(:ids::jsonb))
@@ -362,21 +376,49 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, (value ->> 4)::bigint
     do update set run_id = excluded.run_id, expires_at = excluded.expires_at
 
 -- name: task_specs
--- What workers registered about tasks. :ids are task ids.
-select id, spec from tasks
+-- What was registered about tasks, and whether the current deployment lacks them. :ids are task ids.
+select id, spec, retired from tasks
  where environment_id = :environment_id and id in (select jsonb_array_elements_text(:ids::jsonb))
+
+-- name: known_queues
+-- Those of the queues that there are. :names are theirs.
+select name from queues
+ where environment_id = :environment_id and name in (select jsonb_array_elements_text(:names::jsonb))
+
+-- name: external_versions
+-- The versions that other systems call so. :ids are external ids.
+select external_id, version from external_deployments
+ where environment_id = :environment_id and external_id in (select jsonb_array_elements_text(:ids::jsonb))
+
+-- name: retire_tasks
+-- Retires the tasks that the current deployment does not have. :ids are those it has.
+update tasks set retired = 1
+ where environment_id = :environment_id and id not in (select jsonb_array_elements_text(:ids::jsonb))
 
 -- name: due_runs
 -- Runs whose time has come, the most overdue first. Those that somebody else decides on now are passed over.
 select runs.* from runs where due_at <= :now order by due_at limit :limit for no key update skip locked
 
 -- name: parked_runs
--- Runs that waited for a version with their task, which has come; oldest first. Those whose journal did not fit the
--- version that they ran on wait for another one.
+-- Runs that waited for a version with their task and queue, or for a deployment, which has come; oldest first. Those
+-- whose journal did not fit the version that they ran on wait for another one, if they may run on another one.
 select runs.* from runs
  where status = 'WAITING_FOR_DEPLOY'
    and exists (select 1 from tasks where tasks.environment_id = runs.environment_id and tasks.id = runs.task
-                  and tasks.version is distinct from runs.version)
+                  and tasks.version is distinct from runs.version
+                  and (tasks.retired = 0 or runs.version_lock is not null or runs.external_deployment is not null))
+   and (runs.queue = 'task/' || runs.task
+        or exists (select 1 from queues
+                    where queues.environment_id = runs.environment_id and queues.name = runs.queue))
+   and (runs.external_deployment is null or runs.version_lock is not null
+        or exists (select 1 from external_deployments as external
+                    where external.environment_id = runs.environment_id
+                      and external.external_id = runs.external_deployment))
+   and (runs.version_lock is null or runs.version is distinct from runs.version_lock
+        or (runs.parent_id is not null and not exists (
+            select 1 from workers
+             where workers.environment_id = runs.environment_id and workers.version = runs.version_lock
+               and jsonb_exists(workers.tasks::jsonb, runs.task))))
  order by environment_id, task, id limit :limit for no key update of runs skip locked
 
 -- name: lost_workers
@@ -486,3 +528,59 @@ delete from batches where id in (
 -- Forgets at most :limit one-time tokens that have expired before :before.
 delete from used_tokens where digest in (
     select digest from used_tokens where expires_at < :before order by expires_at limit :limit for update skip locked)
+
+-- name: add_packets
+-- Makes room for objects. :keys are theirs; nobody's use of them is looked for before :due_at. Returns those that are
+-- not being deleted.
+insert into packets (key, created_at, due_at)
+select key, :now::bigint, :due_at::bigint from jsonb_array_elements_text(:keys::jsonb) as k (key) order by key
+    on conflict (key) do update set due_at = excluded.due_at where packets.deleting = 0
+returning key
+
+-- name: packets_in_use
+-- Of :keys those that a run uses.
+select key from packets where key in (select jsonb_array_elements_text(:keys::jsonb))
+   and exists (select 1 from packet_runs where packet_runs.key = packets.key)
+
+-- name: packets_to_use
+-- Of :keys those that runs may begin to use, locked against being deleted.
+select key from packets where key in (select jsonb_array_elements_text(:keys::jsonb)) and deleting = 0
+ order by key for share
+
+-- name: use_packets
+-- Keeps packets for runs. :uses are [key, run].
+insert into packet_runs (key, run_id)
+select value ->> 0, value ->> 1 from jsonb_array_elements(:uses::jsonb)
+    on conflict do nothing
+
+-- name: release_packets
+-- Upkeep is to look at the packets of runs that are no more, at :now. :runs are their ids.
+update packets set due_at = :now where key in (
+    select packets.key from packets join packet_runs on packet_runs.key = packets.key
+     where packet_runs.run_id in (select jsonb_array_elements_text(:runs::jsonb))
+     order by packets.key for no key update of packets)
+
+-- name: forget_packet_runs
+-- :runs are ids of runs that are no more.
+delete from packet_runs where run_id in (select jsonb_array_elements_text(:runs::jsonb))
+
+-- name: due_packets
+-- At most :limit packets whose time to be looked at has come, locked.
+select key from packets where due_at <= :now order by due_at limit :limit for update skip locked
+
+-- name: condemn_packets
+-- Of :keys those that no run uses are to be deleted, which is tried again at :due_at; returns them.
+update packets set deleting = 1, due_at = :due_at
+ where key in (select jsonb_array_elements_text(:keys::jsonb))
+   and not exists (select 1 from packet_runs where packet_runs.key = packets.key)
+returning key
+
+-- name: keep_packets
+-- Of :keys those that a run uses are not to be looked at until it is no more.
+update packets set due_at = null
+ where key in (select jsonb_array_elements_text(:keys::jsonb))
+   and exists (select 1 from packet_runs where packet_runs.key = packets.key)
+
+-- name: delete_packets
+-- The objects of :keys are gone.
+delete from packets where key in (select jsonb_array_elements_text(:keys::jsonb)) and deleting = 1
