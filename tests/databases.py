@@ -21,6 +21,8 @@ TABLES = [
     "batches",
     "bulk_members",
     "bulk_actions",
+    "packet_runs",
+    "packets",
     "waits",
     "journal",
     "waitpoints",

@@ -41,6 +41,16 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("PUT", "/api/v1/runs/{run}/metadata"): [
         {"metadata": {}, "operations": [{"type": "set", "key": "a", "value": 1}]}
     ],
+    ("POST", "/api/v1/auth/public-tokens"): [
+        {"scopes": ["read:runs"]},
+        {
+            "scopes": ["read:runs"],
+            "expirationTime": "1h",
+            "oneTimeUse": True,
+            "realtime": {"skipColumns": ["a"]},
+        },
+        {"scopes": ["read:runs"], "expirationTime": 1_800_000_000},
+    ],
     ("POST", "/api/v1/runs/results"): [
         {"runs": ["run_x"], "waitMs": 1_000},
         {"tokens": ["waitpoint_x"]},
@@ -53,6 +63,10 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("POST", "/api/v1/queues/{queue}/pause"): [{"type": "task", "action": "pause"}, {"action": "resume"}],
     ("POST", "/api/v1/queues/{queue}/concurrency/override"): [{"type": "id", "concurrencyLimit": 0}],
     ("POST", "/api/v1/queues/{queue}/concurrency/reset"): [{}, {"type": "custom"}],
+    ("POST", "/api/v1/bulk-actions"): [
+        {"action": "cancel", "filter": {"tag": "a", "from": 1, "status": ["QUEUED"]}, "name": "tidy"},
+        {"action": "replay", "runIds": ["run_x"], "targetRegion": "eu"},
+    ],
     ("POST", "/api/v1/workers"): [
         {
             "name": "w",
@@ -109,6 +123,8 @@ COUNTER_EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("POST", "/api/v1/tasks/{task}/trigger"): [[], {"options": {"maxAttempts": 0}}],
     ("POST", "/api/v1/tasks/batch"): [{}, {"items": [{"payload": 1}]}],
     ("POST", "/api/v1/runs/{run}/replay"): [{"colour": "red"}],
+    ("POST", "/api/v1/bulk-actions"): [{"action": "cancel", "filter": {"colour": "red"}}, {"runIds": []}],
+    ("POST", "/api/v1/auth/public-tokens"): [{}, {"scopes": []}, {"scopes": "admin"}],
     ("POST", "/api/v1/workers/{worker}/claim"): [{"slots": -1, "waitMs": 0}],
     ("POST", "/api/v1/workers/{worker}/reports"): [
         {"reports": [{"kind": "vanished", **LEASE}]},

@@ -88,6 +88,12 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
         {"environment_id": "dev", "id_before": "waitpoint_0", "before": 1, "limit": 500},
         "waitpoints_",  # ids of all environments sort by creation: either index will do
     ),
+    (
+        "bulk_window",
+        {"environment_id": "dev", "after": "run_0", "until": "run_z", "looked": 1_000},
+        "runs_by_environment",
+    ),
+    ("bulk_members", {"bulk_id": "b", "after": "", "limit": 100}, "runs_pkey"),
     ("keys", {"keys": '[["dev","send","k"]]'}, "idempotency_keys_pkey"),
     ("lost_workers", {"before": 1, "limit": 10}, "workers_by_lease"),
     ("logs", {"run_id": "r", "after": 0, "limit": 100}, "logs_by_run"),

@@ -6,19 +6,22 @@ is guarded by the lease it was decided on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from holdfast.engine import packet
 from holdfast.engine.batch import abort_batches
 from holdfast.engine.claim import lose_worker
+from holdfast.engine.pin import external_versions
 from holdfast.engine.token import time_out_tokens
-from holdfast.engine.trigger import load_specs, with_defaults
+from holdfast.engine.trigger import read_spec, with_defaults
 from holdfast.engine.wait import pass_timers, settle_runs
 from holdfast.engine.wake import wake_before_others
 from holdfast.model.ids import TIME_LENGTH, base36
-from holdfast.model.run import Run, closed, enqueued, expired, moved
+from holdfast.model.run import Run, closed, deployed, enqueued, expired, moved, never_deployed
 from holdfast.model.status import RunStatus
-from holdfast.model.task import TaskSpec
-from holdfast.stores.base import Tx
+from holdfast.model.task import TaskSpec, default_queue
+from holdfast.stores.base import Tx, batch
 
 S = RunStatus
 BATCH = 500
@@ -82,6 +85,7 @@ def _delete(tx: Tx, item: Retention, before: int) -> int:
     tx.do("delete_waitpoints", id_before=f"waitpoint_{created}", **own)
     entries = tx.ids("delete_journals", id_before=f"run_{created}", entries=ENTRIES_BATCH, **own)
     runs = tx.ids("delete_finished", id_before=f"run_{created}", **own)
+    packet.release(tx, runs)
     tx.do("delete_batches", **own)
     return item.limit if ENTRIES_BATCH in (len(entries), len(members)) else len(runs)
 
@@ -90,12 +94,15 @@ def _pass(tx: Tx, item: Due) -> Passed:
     due = tx.runs("due_runs", now=tx.now, limit=item.limit)
     parked = tx.runs("parked_runs", limit=PARKED_BATCH)
     lost = tx.ids("lost_workers", before=tx.now, limit=10) if item.lose_workers else []
-    specs = _specs(tx, [run for run in due if run.status is S.DELAYED] + parked)
+    specs, queueless = _specs(tx, [run for run in due if run.status is S.DELAYED], parked)
+    externals = _externals(tx, parked)
     before = {run.id: run for run in [*due, *parked]}
-    after = {run.id: _due(run, tx.now, specs.get((run.environment_id, run.task))) for run in due}
-    after |= {
-        run.id: enqueued(with_defaults(run, specs[run.environment_id, run.task]), tx.now) for run in parked
-    }
+    after = {run.id: _due(run, tx.now, specs.get(run.id), run.id in queueless) for run in due}
+    for run in parked:
+        if run.id not in specs:
+            continue  # it was retired meanwhile
+        lock = run.version_lock or externals.get((run.environment_id, run.external_deployment or ""))
+        after[run.id] = deployed(with_defaults(run, specs[run.id]), lock, tx.now)
     saved = tx.save_runs(before, after.values())
     for worker_id in lost:
         lose_worker(tx, worker_id)
@@ -111,13 +118,19 @@ def _pass(tx: Tx, item: Due) -> Passed:
     return Passed(len(saved) + len(lost) + waits + tokens + batches, more, next_due_at, bulk_actions)
 
 
-def _due(run: Run, now: int, spec: TaskSpec | None) -> Run:
-    """What becomes of a run whose time has come; `spec` is that of its task, if it is registered."""
+def _due(run: Run, now: int, spec: TaskSpec | None, queueless: bool) -> Run:
+    """What becomes of a run whose time has come.
+
+    spec       of its task, if there is one
+    queueless  whether nobody knows its queue
+    """
     match run.status:
-        case S.DELAYED if spec is not None:
+        case S.DELAYED if spec is not None and not queueless:
             return enqueued(with_defaults(run, spec), now)
         case S.DELAYED:
             return moved(run, S.WAITING_FOR_DEPLOY, now, due_at=None)
+        case S.WAITING_FOR_DEPLOY:
+            return never_deployed(run, now)
         case S.QUEUED:
             # A started run that was given back keeps no ttl (rule R20); only a first wait can expire.
             return expired(run, now) if run.starts == 0 else replace(run, lease=run.lease + 1, due_at=None)
@@ -131,15 +144,48 @@ def _due(run: Run, now: int, spec: TaskSpec | None) -> Run:
             return replace(run, lease=run.lease + 1, due_at=None)
 
 
-def _specs(tx: Tx, runs: list[Run]) -> dict[tuple[str, str], TaskSpec]:
-    tasks: dict[str, set[str]] = {}
+def _specs(
+    tx: Tx, delayed: Sequence[Run], parked: Sequence[Run]
+) -> tuple[dict[str, TaskSpec], frozenset[str]]:
+    """By run, what is known of its task; and the delayed runs whose queue nobody knows.
+
+    A task that the current deployment lacks is only there for runs that belong to a version.
+    """
+    found: dict[str, TaskSpec] = {}
+    queueless: set[str] = set()
+    for environment_id, runs in _by_environment([*delayed, *parked]).items():
+        own = {"environment_id": environment_id}
+        rows = {
+            row["id"]: row
+            for row in tx.all("task_specs", **own, ids=batch(sorted({run.task for run in runs})))
+        }
+        for run in runs:
+            row = rows.get(run.task)
+            if row is not None and (not row["retired"] or run.version_lock or run.external_deployment):
+                found[run.id] = read_spec(row["spec"])
+    for environment_id, runs in _by_environment(delayed).items():
+        names = {run.queue for run in runs if run.queue != default_queue(run.task)}
+        if names:
+            rows = tx.all("known_queues", environment_id=environment_id, names=batch(sorted(names)))
+            unknown = names - {row["name"] for row in rows}
+            queueless |= {run.id for run in runs if run.queue in unknown}
+    return found, frozenset(queueless)
+
+
+def _externals(tx: Tx, parked: Sequence[Run]) -> dict[tuple[str, str], str]:
+    """The versions that the parked runs have waited for, by what other systems call them."""
+    found: dict[tuple[str, str], str] = {}
+    for environment_id, runs in _by_environment(parked).items():
+        if ids := sorted({run.external_deployment for run in runs if run.external_deployment}):
+            found |= external_versions(tx, environment_id, ids)
+    return found
+
+
+def _by_environment(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
     for run in runs:
-        tasks.setdefault(run.environment_id, set()).add(run.task)
-    return {
-        (environment, task): spec
-        for environment, names in tasks.items()
-        for task, spec in load_specs(tx, environment, names).items()
-    }
+        groups.setdefault(run.environment_id, []).append(run)
+    return groups
 
 
 def _next_due(tx: Tx, lose_workers: bool) -> tuple[int | None, bool]:

@@ -9,9 +9,10 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from holdfast.engine import Filters
-from holdfast.errors import HoldfastError, InvalidRequest
+from holdfast.errors import Forbidden, HoldfastError, InvalidRequest
 from holdfast.model import limits
 from holdfast.model.duration import duration_ms, epoch_ms
+from holdfast.model.environment import type_named
 from holdfast.server.access import Access
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number
@@ -21,10 +22,11 @@ from holdfast.wire.runs import list_item
 MAX_VALUES = 100
 LISTS = {"taskIdentifier": "task", "version": "version", "machine": "machine", "queue": "queue", "tag": "tag"}
 # Filters on what no run of this release has: nothing matches them.
-NOTHING = ("region", "bulkAction", "schedule", "error")
-ONE = ("batch", "isTest", "parent")
+NOTHING = ("region", "schedule", "error")
+ONE = ("batch", "bulkAction", "isTest", "parent")
 CREATED = ("createdAt][from", "createdAt][to", "createdAt][period")
-KNOWN = tuple(f"filter[{name}]" for name in (*sorted(("status", *LISTS, *NOTHING, *ONE)), *CREATED))
+KNOWN = tuple(f"filter[{name}]" for name in (*sorted(("env", "status", *LISTS, *NOTHING, *ONE)), *CREATED))
+PAGED = (*KNOWN, "page[size]", "page[after]", "page[before]")
 
 
 async def list_runs(call: Call) -> Response:
@@ -38,6 +40,8 @@ async def list_runs(call: Call) -> Response:
     tasks = list_values(query, "taskIdentifier")
     for task in tasks or (None,):
         call.require("read", [("runs", None), ("tasks", task)])
+    if named := list_values(query, "env"):
+        await _require_environment(call, named)
     now = await call.engine.store.read(lambda tx: tx.now)
     page = await call.engine.page(call.environment_id, filters(query, now, call.sdk), size, after, before)
     pagination = {
@@ -51,6 +55,16 @@ async def list_runs(call: Call) -> Response:
     else:
         data = [list_item(run) for run in page.runs]
     return respond({"data": data, "pagination": pagination})
+
+
+async def _require_environment(call: Call, named: list[str]) -> None:
+    """Raises Forbidden for an environment that is not the caller's own."""
+    own = await call.environment()
+    for word in named:
+        if word != own.id and type_named(word) != own.type:
+            raise Forbidden(
+                f"filter[env] is {word[:40]!r}: the key in use reads {own.type} only, take one of that"
+            )
 
 
 def filters(query: QueryParams, now: int, sdk: bool) -> Filters:
@@ -72,6 +86,7 @@ def filters(query: QueryParams, now: int, sdk: bool) -> Filters:
         status=status,
         batch_id=one_value(query, "filter[batch]"),
         parent_id=one_value(query, "filter[parent]"),
+        bulk_id=one_value(query, "filter[bulkAction]"),
         is_test=None if is_test is None else is_test == "true",
         created_from=created_from,
         created_to=created_to,
@@ -105,7 +120,7 @@ def _refuse_nul(value: str, name: str) -> None:
         raise InvalidRequest(f"{name} holds a NUL character", name)
 
 
-def created_between(query: QueryParams, now: int) -> tuple[int | None, int | None]:
+def created_between(query: Mapping[str, str], now: int) -> tuple[int | None, int | None]:
     """What filter[createdAt] asks for, in epoch milliseconds."""
     since = _moment(query, "filter[createdAt][from]")
     until = _moment(query, "filter[createdAt][to]")
@@ -139,6 +154,6 @@ ENDPOINTS = (
         list_runs,
         "List runs, newest first",
         Access("read", ("runs",), public_keys=True, tokens=True, inside=True),
-        query=(*KNOWN, "page[size]", "page[after]", "page[before]"),
+        query=PAGED,
     ),
 )

@@ -209,6 +209,11 @@ def keep_members(
     where = _where(environment_id, filters)
     where.equal("runs.id > :after_id", "after_id", after)
     where.equal(f"runs.id {'<=' if including else '<'} :before_id", "before_id", before)
+    where.any_of(
+        "exists (select 1 from run_tags where environment_id = :environment_id and tag in ({}) and run_id = runs.id)",
+        "tag",
+        filters.tag,
+    )
     text = (
         "insert into bulk_members (bulk_id, run_id) "  # noqa: S608  # fixed texts only
         f"select :member_of, runs.id from runs where {' and '.join(where.conditions)} returning run_id"

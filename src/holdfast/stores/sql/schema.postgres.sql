@@ -88,6 +88,26 @@ table bulk_members
   constraint bulk_members_pkey PRIMARY KEY (bulk_id, run_id)
   CREATE UNIQUE INDEX bulk_members_pkey ON bulk_members USING btree (bulk_id, run_id)
 
+table deployments
+    id text collate "C" not null
+    environment_id text collate "C" not null
+    version text collate "C" not null
+    short_code text not null
+    status text not null
+    runtime text
+    runtime_version text
+    git text
+    external_id text collate "C"
+    created_at bigint not null
+    deployed_at bigint
+    tasks text not null
+    queues text not null
+  constraint deployments_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
+  constraint deployments_pkey PRIMARY KEY (id)
+  CREATE INDEX deployments_by_environment ON deployments USING btree (environment_id, id)
+  CREATE UNIQUE INDEX deployments_by_version ON deployments USING btree (environment_id, version)
+  CREATE UNIQUE INDEX deployments_pkey ON deployments USING btree (id)
+
 table environments
     id text collate "C" not null
     concurrency_limit bigint not null
@@ -97,9 +117,18 @@ table environments
     type text collate "C" not null default 'dev'::text
     branch text collate "C"
     archived_at bigint
+    current_version text collate "C"
   constraint environments_pkey PRIMARY KEY (id)
   CREATE UNIQUE INDEX environments_by_project ON environments USING btree (project_id, type, COALESCE(branch, ''::text))
   CREATE UNIQUE INDEX environments_pkey ON environments USING btree (id)
+
+table external_deployments
+    environment_id text collate "C" not null
+    external_id text collate "C" not null
+    version text collate "C" not null
+  constraint external_deployments_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
+  constraint external_deployments_pkey PRIMARY KEY (environment_id, external_id, version)
+  CREATE UNIQUE INDEX external_deployments_pkey ON external_deployments USING btree (environment_id, external_id, version)
 
 table idempotency_keys
     environment_id text collate "C" not null
@@ -143,6 +172,23 @@ table migrations
     applied_at bigint not null
   constraint migrations_pkey PRIMARY KEY (name)
   CREATE UNIQUE INDEX migrations_pkey ON migrations USING btree (name)
+
+table packet_runs
+    key text collate "C" not null
+    run_id text collate "C" not null
+  constraint packet_runs_key_fkey FOREIGN KEY (key) REFERENCES packets(key)
+  constraint packet_runs_pkey PRIMARY KEY (key, run_id)
+  CREATE INDEX packet_runs_by_run ON packet_runs USING btree (run_id)
+  CREATE UNIQUE INDEX packet_runs_pkey ON packet_runs USING btree (key, run_id)
+
+table packets
+    key text collate "C" not null
+    created_at bigint not null
+    due_at bigint
+    deleting bigint not null default 0
+  constraint packets_pkey PRIMARY KEY (key)
+  CREATE INDEX packets_due ON packets USING btree (due_at) WHERE (due_at IS NOT NULL)
+  CREATE UNIQUE INDEX packets_pkey ON packets USING btree (key)
 
 table projects
     id text collate "C" not null
@@ -235,6 +281,7 @@ table runs with (fillfactor=70, autovacuum_vacuum_scale_factor=0.0, autovacuum_v
     payload_type text collate "C"
     output_type text collate "C"
     idempotency_key_shown text
+    external_deployment text collate "C"
   constraint runs_pkey PRIMARY KEY (id)
   CREATE INDEX runs_by_batch ON runs USING btree (batch_id, id) WHERE (batch_id IS NOT NULL)
   CREATE INDEX runs_by_environment ON runs USING btree (environment_id, id)
@@ -243,6 +290,7 @@ table runs with (fillfactor=70, autovacuum_vacuum_scale_factor=0.0, autovacuum_v
   CREATE INDEX runs_due ON runs USING btree (due_at) WHERE (due_at IS NOT NULL)
   CREATE INDEX runs_held ON runs USING btree (worker_id, environment_id, queue, concurrency_key, status) WHERE (worker_id IS NOT NULL)
   CREATE INDEX runs_parked ON runs USING btree (environment_id, task, id) WHERE (status = 'WAITING_FOR_DEPLOY'::text)
+  CREATE INDEX runs_pinned ON runs USING btree (environment_id, COALESCE(version_lock, version), task, queue, concurrency_key, score, id) WHERE ((status = 'QUEUED'::text) AND ((version_lock IS NOT NULL) OR (version IS NOT NULL)))
   CREATE INDEX runs_ready ON runs USING btree (environment_id, task, queue, concurrency_key, score, id) WHERE (status = 'QUEUED'::text)
   CREATE INDEX runs_unfinished ON runs USING btree (environment_id, id) WHERE (finished_at IS NULL)
   CREATE INDEX runs_unsuccessful ON runs USING btree (environment_id, status, id) WHERE ((finished_at IS NOT NULL) AND (status <> 'COMPLETED_SUCCESSFULLY'::text))
@@ -253,6 +301,7 @@ table tasks
     id text collate "C" not null
     version text collate "C" not null
     spec text not null
+    retired bigint not null default 0
   constraint tasks_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
   constraint tasks_pkey PRIMARY KEY (environment_id, id)
   CREATE UNIQUE INDEX tasks_pkey ON tasks USING btree (environment_id, id)
@@ -270,8 +319,11 @@ table versions
     version text collate "C" not null
     fingerprint text collate "C" not null
     created_at bigint not null
+    tasks text
+    queues text
   constraint versions_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
   constraint versions_pkey PRIMARY KEY (environment_id, version)
+  CREATE INDEX versions_by_code ON versions USING btree (environment_id, fingerprint)
   CREATE UNIQUE INDEX versions_pkey ON versions USING btree (environment_id, version)
 
 table waitpoints

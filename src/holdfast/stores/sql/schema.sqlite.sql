@@ -88,14 +88,41 @@ CREATE TABLE bulk_members (
     primary key (bulk_id, run_id)
 ) strict, without rowid;
 
+CREATE TABLE deployments (
+    id               text primary key,
+    environment_id   text not null references environments (id),
+    version          text not null,
+    short_code       text not null,
+    status           text not null,
+    runtime          text,
+    runtime_version  text,
+    git              text,
+    external_id      text,
+    created_at       integer not null,
+    deployed_at      integer,
+    tasks            text not null,
+    queues           text not null
+) strict, without rowid;
+
+CREATE INDEX deployments_by_environment on deployments (environment_id, id);
+
+CREATE UNIQUE INDEX deployments_by_version on deployments (environment_id, version);
+
 CREATE TABLE environments (
     id                 text primary key,
     concurrency_limit  integer not null,
     paused             integer not null default 0,
     created_at         integer not null
-, project_id text not null default 'proj_default', type text not null default 'dev', branch text, archived_at integer) strict;
+, project_id text not null default 'proj_default', type text not null default 'dev', branch text, archived_at integer, current_version text) strict;
 
 CREATE UNIQUE INDEX environments_by_project on environments (project_id, type, coalesce(branch, ''));
+
+CREATE TABLE external_deployments (
+    environment_id  text not null references environments (id),
+    external_id     text not null,
+    version         text not null,
+    primary key (environment_id, external_id, version)
+) strict, without rowid;
 
 CREATE TABLE idempotency_keys (
     environment_id  text not null,
@@ -134,6 +161,23 @@ CREATE TABLE logs (
 CREATE INDEX logs_by_run on logs (run_id, id);
 
 CREATE TABLE migrations (name text primary key, applied_at integer not null);
+
+CREATE TABLE packet_runs (
+    key     text not null references packets (key),
+    run_id  text not null,
+    primary key (key, run_id)
+) strict, without rowid;
+
+CREATE INDEX packet_runs_by_run on packet_runs (run_id);
+
+CREATE TABLE packets (
+    key         text primary key,
+    created_at  integer not null,
+    due_at      integer,
+    deleting    integer not null default 0
+) strict, without rowid;
+
+CREATE INDEX packets_due on packets (due_at) where due_at is not null;
 
 CREATE TABLE projects (
     id          text primary key,
@@ -217,7 +261,7 @@ CREATE TABLE runs (
     error               text,
     payload             text,
     output              text
-, entries integer not null default 0, journal_bytes integer not null default 0, suspended integer not null default 0, resumes integer not null default 0, active_ms integer not null default 0, operations integer not null default 0, payload_type text, output_type text, idempotency_key_shown text) strict;
+, entries integer not null default 0, journal_bytes integer not null default 0, suspended integer not null default 0, resumes integer not null default 0, active_ms integer not null default 0, operations integer not null default 0, payload_type text, output_type text, idempotency_key_shown text, external_deployment text) strict;
 
 CREATE INDEX runs_by_batch on runs (batch_id, id) where batch_id is not null;
 
@@ -233,6 +277,10 @@ CREATE INDEX runs_held on runs (worker_id, environment_id, queue, concurrency_ke
 
 CREATE INDEX runs_parked on runs (environment_id, task, id) where status = 'WAITING_FOR_DEPLOY';
 
+CREATE INDEX runs_pinned
+    on runs (environment_id, coalesce(version_lock, version), task, queue, concurrency_key, score, id)
+    where status = 'QUEUED' and (version_lock is not null or version is not null);
+
 CREATE INDEX runs_ready on runs (environment_id, task, queue, concurrency_key, score, id) where status = 'QUEUED';
 
 CREATE INDEX runs_unfinished on runs (environment_id, id) where finished_at is null;
@@ -244,7 +292,7 @@ CREATE TABLE tasks (
     environment_id  text not null references environments (id),
     id              text not null,
     version         text not null,
-    spec            text not null,
+    spec            text not null, retired integer not null default 0,
     primary key (environment_id, id)
 ) strict, without rowid;
 
@@ -260,9 +308,11 @@ CREATE TABLE versions (
     environment_id  text not null references environments (id),
     version         text not null,
     fingerprint     text not null,
-    created_at      integer not null,
+    created_at      integer not null, tasks text, queues text,
     primary key (environment_id, version)
 ) strict, without rowid;
+
+CREATE INDEX versions_by_code on versions (environment_id, fingerprint);
 
 CREATE TABLE waitpoints (
     id                          text primary key,
