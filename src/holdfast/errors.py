@@ -7,6 +7,7 @@
     ├── UnsupportedMediaType  the body is of another type than this route reads
     ├── NotAuthorised       the key is missing or unknown
     ├── Forbidden           the credential does not cover this
+    │   └── ScopesExceedKeyAccess
     ├── NotFound            no such thing in this environment
     ├── RunNotFound
     ├── WaitpointNotFound   no such token in this environment
@@ -15,6 +16,7 @@
     ├── WorkerNotFound      the worker was declared lost, or never registered
     ├── Fenced              the attempt that asks has lost its lease
     ├── StoreUnavailable    the database does not answer; safe to repeat
+    ├── ObjectStoreUnavailable  large payloads and outputs can not be reached now; safe to repeat
     ├── StoreTooNew         the database was written by a newer release
     ├── BadSetting          a setting can not be read
     ├── NoMasterKey         nothing can be sealed or opened: a setting or a library is missing
@@ -100,6 +102,13 @@ class Forbidden(HoldfastError):
     param = "access_token"
 
 
+class ScopesExceedKeyAccess(Forbidden):
+    """A key asked for a public token that may do more than the key itself."""
+
+    code = "scopes_exceed_key_access"
+    param = "scopes"
+
+
 class NotFound(HoldfastError):
     """Nothing of this name exists in this environment."""
 
@@ -170,6 +179,12 @@ class StoreUnavailable(HoldfastError):
     """The database does not answer. The call may be repeated."""
 
     code = "store_unavailable"
+
+
+class ObjectStoreUnavailable(HoldfastError):
+    """The object store, where large payloads and outputs are, does not answer. The call may be repeated."""
+
+    code = "object_store_unavailable"
 
 
 class StoreTooNew(HoldfastError):

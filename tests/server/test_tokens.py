@@ -259,7 +259,6 @@ def forged(algorithm: str) -> str:
         signed(aud=None),
         signed(pub=None),
         signed(pub="true"),
-        signed(scopes=None),
         signed(scopes="admin"),
         signed(algorithm="HS512"),
         signed(key="", algorithm="none"),

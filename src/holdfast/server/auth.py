@@ -154,7 +154,7 @@ class Keyring:
         if claims.get("otu") is True:
             own = hashlib.sha256(token.encode()).hexdigest()
             once = OneTime(own, round(claims["exp"] * 1_000))
-        scopes = tuple(scope for scope in claims["scopes"] if isinstance(scope, str))
+        scopes = tuple(scope for scope in claims.get("scopes", []) if isinstance(scope, str))
         return Credential(environment_id, Kind.PUBLIC_TOKEN, scopes, once)
 
     async def _load_key(self, key_digest: str) -> Known | None:

@@ -22,6 +22,7 @@ STATUS: Mapping[type[errors.HoldfastError], int] = {
     errors.InvalidRequest: 400,
     errors.NotAuthorised: 401,
     errors.Forbidden: 403,
+    errors.ScopesExceedKeyAccess: 403,
     errors.NotFound: 404,
     errors.WaitpointNotFound: 404,
     errors.BulkActionNotFound: 404,
@@ -34,6 +35,7 @@ STATUS: Mapping[type[errors.HoldfastError], int] = {
     errors.Unprocessable: 422,
     errors.NoMasterKey: 422,  # a setting is missing: to repeat the request does not help
     errors.StoreUnavailable: 503,
+    errors.ObjectStoreUnavailable: 503,
     errors.StoreTooNew: 503,
 }
 MAX_DETAILS = 20
@@ -64,7 +66,8 @@ def answer_error(error: errors.HoldfastError) -> Response:
     if status == 503:
         headers["retry-after"] = "1"
         log.warning("%s", error)
-        return respond({"error": "The database does not answer; try again", "code": error.code}, 503, headers)
+        what = "object store" if isinstance(error, errors.ObjectStoreUnavailable) else "database"
+        return respond({"error": f"The {what} does not answer; try again", "code": error.code}, 503, headers)
     return respond(problem(error), status, headers)
 
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.engine import Engine
 from holdfast.errors import InvalidRequest, NotAuthorised, PayloadTooLarge, UnsupportedMediaType
+from holdfast.model.environment import Environment
 from holdfast.server.access import Access, Thing, covers, lacking
 from holdfast.server.auth import Credential, Keyring, Kind
 from holdfast.server.tokens import Signer
@@ -56,6 +57,13 @@ class Call:
     def sees_data(self) -> bool:
         """Whether payload and output may be told."""
         return self.credential.kind is not Kind.PUBLIC_KEY
+
+    async def environment(self) -> Environment:
+        """The environment that the caller acts in, with its project."""
+        found = await self.engine.environment(self.environment_id)
+        if found is None:
+            raise NotAuthorised("Invalid API key: its environment is there no more")
+        return found
 
     def require(self, action: str, things: Sequence[Thing]) -> None:
         """Raises Forbidden unless the scopes in use cover the action on any of the things."""

@@ -113,7 +113,9 @@ class Signer:
         if isinstance(begins, bool) or not isinstance(begins, int | float) or not begins <= now:
             return False
         given = (claims.get("iss"), claims.get("aud"), claims.get("sub"))
-        return given == (ISSUER, AUDIENCE, self._environment_id) and isinstance(claims.get("scopes"), list)
+        return given == (ISSUER, AUDIENCE, self._environment_id) and isinstance(
+            claims.get("scopes", []), list
+        )
 
 
 @cache
