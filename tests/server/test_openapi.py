@@ -34,6 +34,18 @@ TRIGGER = {
 EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("POST", "/api/v1/tasks/{task}/trigger"): [{}, TRIGGER, {"options": None}],
     ("POST", "/api/v1/tasks/batch"): [{"items": [{"task": "echo", **TRIGGER}]}],
+    ("POST", "/api/v2/tasks/batch"): [{"items": [{"task": "echo", **TRIGGER}], "parentRunId": "run_x"}],
+    ("POST", "/api/v3/batches"): [
+        {"runCount": 1},
+        {
+            "runCount": 1_000,
+            "taskIdentifiers": ["echo"],
+            "parentRunId": "run_x",
+            "resumeParentOnCompletion": True,
+            "idempotencyKey": "k",
+            "idempotencyKeyOptions": {"key": "k", "scope": "run"},
+        },
+    ],
     ("POST", "/api/v1/runs/{run}/replay"): [{}, {"payload": None, "tags": ["a"], "ttl": 5}],
     ("POST", "/api/v1/idempotencyKeys/{key}/reset"): [{"taskIdentifier": "echo"}],
     ("POST", "/api/v1/runs/{run}/reschedule"): [{"delay": "1h"}],
@@ -122,6 +134,13 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
 COUNTER_EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("POST", "/api/v1/tasks/{task}/trigger"): [[], {"options": {"maxAttempts": 0}}],
     ("POST", "/api/v1/tasks/batch"): [{}, {"items": [{"payload": 1}]}],
+    ("POST", "/api/v2/tasks/batch"): [{}, {"items": [{"payload": 1}]}],
+    ("POST", "/api/v3/batches"): [
+        {},
+        {"runCount": 0},
+        {"runCount": 1_001},
+        {"runCount": 1, "idempotencyKey": ""},
+    ],
     ("POST", "/api/v1/runs/{run}/replay"): [{"colour": "red"}],
     ("POST", "/api/v1/bulk-actions"): [{"action": "cancel", "filter": {"colour": "red"}}, {"runIds": []}],
     ("POST", "/api/v1/auth/public-tokens"): [{}, {"scopes": []}, {"scopes": "admin"}],

@@ -24,7 +24,7 @@ from holdfast.wire import runs as runs_wire
 _ids = Ids()
 
 
-async def batch(call: Call) -> Response:
+async def trigger_batch(call: Call) -> Response:
     """All runs in one call; each item is answered in its place, and a refused one has no run."""
     body = await call.body(runs_wire.UNCHECKED_BATCH, limit=limits.MAX_BATCH_BYTES)
     items = _counted(body["items"], limits.MAX_BATCH)
@@ -59,7 +59,7 @@ async def batch(call: Call) -> Response:
     return respond({"batchId": batch_id, "runs": runs})
 
 
-async def create(call: Call) -> Response:
+async def create_batch(call: Call) -> Response:
     """Phase 1. A key whose batch is complete finds it; otherwise the items are wanted."""
     body = await call.body(wire.CREATE_BATCH, limit=limits.MAX_BATCH_OPENING)
     tasks = body.get("taskIdentifiers", [])
@@ -79,7 +79,7 @@ async def create(call: Call) -> Response:
     return respond(wire.created(made.batch, made.is_cached), 200 if made.is_cached else 202, headers)
 
 
-async def create_at_once(call: Call) -> Response:
+async def create_batch_at_once(call: Call) -> Response:
     """The older way: batch and items in one body. An item that can not be triggered is a run that has failed."""
     body = await call.body(wire.LEGACY_BATCH, limit=limits.MAX_LEGACY_BATCH_BYTES)
     items = _counted(body["items"], limits.MAX_LEGACY_BATCH)
@@ -107,17 +107,17 @@ async def create_at_once(call: Call) -> Response:
     return respond(told, 200 if made.is_cached else 202, await _tokens(call, made.batch.id))
 
 
-async def retrieve(call: Call) -> Response:
+async def retrieve_batch(call: Call) -> Response:
     found = await call.engine.batch_found(call.environment_id, call.path("batch"))
     return respond(wire.with_processing(found.batch, found.items))
 
 
-async def retrieve_before(call: Call) -> Response:
+async def retrieve_old_batch(call: Call) -> Response:
     found = await call.engine.batch_found(call.environment_id, call.path("batch"))
     return respond(wire.without_processing(found.batch, found.items))
 
 
-async def results(call: Call) -> Response:
+async def batch_results(call: Call) -> Response:
     """Of the runs that have ended, in the order of the items."""
     runs = await call.engine.batch_results(call.environment_id, call.path("batch"))
     return respond({"id": call.path("batch"), "items": [runs_wire.result(run) for run in runs]})
@@ -213,7 +213,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/api/v1/tasks/batch",
-        batch,
+        trigger_batch,
         "Trigger up to 1,000 runs",
         MAKES_BATCHES,
         runs_wire.BATCH,
@@ -221,7 +221,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/api/v2/tasks/batch",
-        create_at_once,
+        create_batch_at_once,
         "Create a batch of up to 500 runs",
         MAKES_BATCHES,
         wire.LEGACY_BATCH,
@@ -231,7 +231,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/api/v3/batches",
-        create,
+        create_batch,
         "Create a batch whose items come later",
         MAKES_BATCHES,
         wire.CREATE_BATCH,
@@ -245,18 +245,18 @@ ENDPOINTS = (
         "Stream the items of a batch, a line of JSON each",
         Access("write", ("batch", "tasks"), tokens=True, inside=True),
     ),
-    Endpoint("GET", "/api/v2/batches/{batch}", retrieve, "Read a batch", READS_BATCH),
+    Endpoint("GET", "/api/v2/batches/{batch}", retrieve_batch, "Read a batch", READS_BATCH),
     Endpoint(
         "GET",
         "/api/v1/batches/{batch}",
-        retrieve_before,
+        retrieve_old_batch,
         "Read a batch without the errors of its items",
         READS_BATCH,
     ),
     Endpoint(
         "GET",
         "/api/v1/batches/{batch}/results",
-        results,
+        batch_results,
         "Read the results of a batch's runs that have ended",
         Access("read", ("batch", "runs"), _this_batch),
     ),

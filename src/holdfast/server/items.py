@@ -155,13 +155,12 @@ def may_fill(call: Call, batch_id: str) -> bool:
 
 async def stream_items(call: Call) -> Response:
     """Phase 2. Lines are kept as they come: what a broken stream has brought is there when it is repeated."""
-    headers = call.request.headers
+    batch_id, headers = call.path("batch"), call.request.headers
     if not headers.get("content-type"):
         raise UnsupportedMediaType(f"Content-Type is missing: send the items as {TYPES[0]}")
     refuse_other_types(headers["content-type"], TYPES)
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidRequest("Content-Encoding is not supported: send the body as it is", "content-encoding")
-    batch_id = call.path("batch")
     try:
         batch = await call.engine.open_batch(call.environment_id, batch_id, call.credential.once)
     except Unprocessable:
