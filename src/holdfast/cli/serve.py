@@ -10,7 +10,7 @@ import click
 from holdfast.cli.folder import client_settings
 from holdfast.cli.output import emit_json, say
 from holdfast.config import Settings, configured_tasks
-from holdfast.errors import BadSetting
+from holdfast.errors import BadSetting, NotFound
 
 host_option = click.option("--host", help="The address to listen on.  [env: HOLDFAST_HOST]")
 port_option = click.option("--port", help="The port to listen on.  [env: HOLDFAST_PORT]")
@@ -26,6 +26,12 @@ class NoKey(BadSetting):
     """A server or worker has no secret key."""
 
     hint = "a key is tr_prod_ (or tr_stg_, tr_dev_) and a secret: export HOLDFAST_SECRET_KEY=tr_prod_$(openssl rand -hex 24)"
+
+
+class NoKeys(NoKey):
+    """A server has no secret key, neither in the setting nor in its database."""
+
+    hint = "make one: `holdfast keys create --environment prod --root`"
 
 
 @click.command()
@@ -65,12 +71,13 @@ def start(
 @database_option
 @json_option
 def server(host: str | None, port: str | None, database: str | None, as_json: bool) -> None:
-    """The API and the upkeep, without a worker. Needs HOLDFAST_SECRET_KEY."""
+    """The API and the upkeep, without a worker. Needs HOLDFAST_SECRET_KEY, or keys in the database."""
     from holdfast.cli.serving import run_loop, serve
 
     settings = Settings.load(host=host, port=port, database_url=database)
-    keys = needed_keys(settings)
-    run_loop(serve(settings, keys, tasks=None, on_ready=lambda now: tell("server", now, as_json)))
+    if not settings.keys:
+        require_kept_keys(settings.database_url)
+    run_loop(serve(settings, settings.keys, tasks=None, on_ready=lambda now: tell("server", now, as_json)))
 
 
 @click.command()
@@ -135,3 +142,17 @@ def needed_keys(settings: Settings) -> dict[str, str]:
     if not settings.keys:
         raise NoKey("HOLDFAST_SECRET_KEY is not set")
     return settings.keys
+
+
+def require_kept_keys(database_url: str) -> None:
+    """Raises NoKeys unless the database holds a key that is in force."""
+    from holdfast.cli.database import open_database
+    from holdfast.engine.keys import all_keys
+
+    try:
+        with open_database(database_url) as there:
+            if there.read(lambda tx: any(key.is_valid(tx.now) for key, _ in all_keys(tx))):
+                return
+    except NotFound:
+        pass
+    raise NoKeys("HOLDFAST_SECRET_KEY is not set, and the database holds no keys")
