@@ -23,6 +23,7 @@ TABLES = [
     "bulk_actions",
     "packet_runs",
     "packets",
+    "variables",
     "waits",
     "journal",
     "waitpoints",
@@ -34,6 +35,8 @@ TABLES = [
     "runs",
     "workers",
     "queues",
+    "deployments",
+    "external_deployments",
     "tasks",
     "versions",
 ]
@@ -90,5 +93,5 @@ def emptied(url: str) -> None:
         statements = [f"delete from {table}" for table in TABLES]
         statements.append("delete from environments where project_id <> 'proj_default' or branch is not null")
         statements.append("delete from projects where id <> 'proj_default'")
-        statements.append("update environments set concurrency_limit = 1000, paused = 0")
+        statements.append("update environments set concurrency_limit = 1000, paused = 0, current_version = null")
         connection.execute(";".join(statements))

@@ -9,12 +9,13 @@ import pytest
 from engine.world import World, task
 from holdfast.engine.trigger import NewRun, trigger
 from holdfast.errors import Fenced, HoldfastError, InvalidRequest, PayloadTooLarge, Unprocessable
+from holdfast.model.task import QueueSpec
 
 HOUR = 3_600_000
 
 
 def test_a_run_keeps_what_its_trigger_said(world: World) -> None:
-    world.worker("send")
+    world.worker("send", queues=[QueueSpec("mail")])
     run = world.run(
         world.trigger(
             payload='{"to":"ä\\u2028"}',
@@ -194,7 +195,7 @@ def test_a_request_that_is_sent_again_gets_the_first_answer(world: World) -> Non
 
 
 def test_replay_repeats_what_was_asked_for_and_not_how_it_went(world: World) -> None:
-    worker = world.worker("send")
+    worker = world.worker("send", queues=[QueueSpec("mail")])
     old = world.trigger(
         payload="[1]", tags=["t"], queue="mail", concurrency_key="k", machine="large-1x", is_test=True,
         metadata='{"a":1}', max_attempts=9, ttl=60, idempotency_key="k", priority=5,

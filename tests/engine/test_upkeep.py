@@ -51,7 +51,8 @@ def test_a_run_that_was_triggered_before_its_task_was_known_obeys_the_limits_of_
     parked = [world.trigger("pay", payload='{"tenant":"a"}') for _ in range(3)]
     named = world.trigger("pay", payload='{"tenant":"a"}', queue="other")
     worker = world.worker(
-        task("pay", queue="payments", key="tenant"), queues=[QueueSpec("payments", per_key_limit=1)]
+        task("pay", queue="payments", key="tenant"),
+        queues=[QueueSpec("payments", per_key_limit=1), QueueSpec("other")],
     )
     world.upkeep()
     assert [(world.run(id).queue, world.run(id).concurrency_key) for id in parked] == [("payments", "a")] * 3

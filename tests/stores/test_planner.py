@@ -30,8 +30,19 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "ready_runs",
-        {"lanes": '[["send","task/send","",0]]', "environment_id": "dev", "version": "1", "limit": 10},
+        {
+            "lanes": '[["send","task/send","",0]]',
+            "environment_id": "dev",
+            "version": "1",
+            "limit": 10,
+            "stay": 1,
+        },
         "runs_ready",
+    ),
+    (
+        "pinned_runs",
+        {"lanes": '[["send","task/send","",0]]', "environment_id": "dev", "version": "1", "limit": 10},
+        "runs_pinned",
     ),
     ("due_runs", {"now": 1_795_521_600_000, "limit": 500}, "runs_due"),
     ("next_due", {}, "runs_due"),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from holdfast.engine.journal import journals_of
 from holdfast.engine.trigger import read_spec
+from holdfast.engine.version import announce, declare, version_of_code
 from holdfast.engine.wait import settle_runs
 from holdfast.engine.wake import wake_before_others
 from holdfast.errors import HoldfastError, WorkerNotFound
@@ -20,7 +20,6 @@ from holdfast.model.retry import DEFAULT_POLICY
 from holdfast.model.run import Run, after_lost_worker, after_release, closed
 from holdfast.model.status import RunStatus
 from holdfast.model.task import QueueSpec, TaskSpec
-from holdfast.model.version import next_version, version_order
 from holdfast.stores.base import Tx, batch
 
 # One claim looks at this many lanes, beginning where the last one ended, so that ten thousand
@@ -45,8 +44,11 @@ class Registering:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
+    """`current` is the version that plain runs go to, where one is deployed."""
+
     worker_id: str
     version: str
+    current: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,35 +88,50 @@ class Claimed:
     journals: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
-def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastError]:
-    """Makes a worker of each item, under a new version unless the code is that of the latest one.
+@dataclass(frozen=True, slots=True)
+class _Taker:
+    """A claim with its worker, and the version that is current in its environment, if one is deployed."""
 
-    Its tasks and queues become the environment's; runs that waited for such a task are put in the
-    queue by upkeep. Registering twice makes two workers; the first is lost when its lease ends.
+    item: Claim
+    worker: Mapping[str, Any]
+    current: str | None
+
+    @property
+    def version(self) -> str:
+        version: str = self.worker["version"]
+        return version
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether another version is current, so that it only gets what belongs to its own."""
+        return self.current is not None and self.current != self.version
+
+
+def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastError]:
+    """Makes a worker of each item, under the version that its code was deployed or is registered as, or a new one.
+
+    Its tasks and queues become the environment's, unless a deployment is current there, which has said what they are;
+    runs that waited for such a task are put in the queue by upkeep. Registering twice makes two workers; the first is
+    lost when its lease ends.
     """
     answers: list[Registered | HoldfastError] = []
     for item in items:
-        tx.do("lock_versions", id=item.environment_id)
-        version = _version(tx, item)
+        own = item.environment_id
+        tx.do("lock_versions", id=own)
+        environment = tx.one("deploys", id=own)
+        current = environment["current_version"] if environment else None
+        version = version_of_code(
+            tx, own, item.fingerprint, item.tasks, item.queues, any_age=current is not None
+        )
         worker_id = tx.new_id("worker")
         if item.replaces is not None:
             dead = tx.one("worker", id=item.replaces)
-            if dead is not None and dead["environment_id"] == item.environment_id:
+            if dead is not None and dead["environment_id"] == own:
                 lose_worker(tx, item.replaces)
-        for task in item.tasks:
-            spec = json.dumps(asdict(task))
-            tx.do("save_task", environment_id=item.environment_id, id=task.id, version=version, spec=spec)
-        for name in sorted({task.queue for task in item.tasks} - {queue.name for queue in item.queues}):
-            tx.do("add_queue", environment_id=item.environment_id, name=name, id=tx.new_id("queue"))
-        for queue in item.queues:
-            tx.do(
-                "save_queue",
-                environment_id=item.environment_id,
-                name=queue.name,
-                id=tx.new_id("queue"),
-                concurrency_limit=queue.concurrency_limit,
-                per_key_limit=queue.per_key_limit,
-            )
+        if current is None:
+            declare(tx, own, version, item.tasks, item.queues)
+        elif version != current:
+            announce(tx, own, version, item.tasks, item.queues)
         tx.do(
             "add_worker",
             id=worker_id,
@@ -126,7 +143,7 @@ def register(tx: Tx, items: list[Registering]) -> list[Registered | HoldfastErro
             now=tx.now,
         )
         tx.wake("upkeep")
-        answers.append(Registered(worker_id, version))
+        answers.append(Registered(worker_id, version, current))
     return answers
 
 
@@ -191,10 +208,10 @@ def claim(tx: Tx, items: list[Claim]) -> list[Claimed | HoldfastError]:
             asking.setdefault(item.environment_id, []).append(index)
     # One environment after another in one order, so that two servers never wait for each other.
     for environment_id, indexes in sorted(asking.items()):
-        room, lanes = _look(tx, environment_id, [items[index] for index in indexes])
+        room, current, lanes = _look(tx, environment_id, [items[index] for index in indexes])
         for index, seen in zip(indexes, lanes, strict=True):
             item = items[index]
-            found = _start(tx, item, workers[item.worker_id], room, seen)
+            found = _start(tx, _Taker(item, workers[item.worker_id], current), room, seen)
             answers[index] = replace(found, cancelled=cancelled.get(item.worker_id, []), now=tx.now)
     return answers
 
@@ -256,8 +273,9 @@ def _give_back_some(tx: Tx, worker_id: str, lost: bool) -> int:
     return len(saved)
 
 
-def _look(tx: Tx, environment_id: str, items: Sequence[Claim]) -> tuple[Room, list[list[Lane]]]:
-    """Locks an environment for this transaction; what room it has, and the lanes that each claim looks at."""
+def _look(tx: Tx, environment_id: str, items: Sequence[Claim]) -> tuple[Room, str | None, list[list[Lane]]]:
+    """Locks an environment for this transaction; what room it has, its current version if one is deployed, and the
+    lanes that each claim looks at."""
     own = {"environment_id": environment_id}
     asking = [item for item in items if not item.fronts]
     [locked], queues, held, *found = tx.together(
@@ -277,29 +295,33 @@ def _look(tx: Tx, environment_id: str, items: Sequence[Claim]) -> tuple[Room, li
         ((row["queue"], row["concurrency_key"], row["held"]) for row in held),
     )
     lanes = iter(found)
-    return room, [list(item.fronts) if item.fronts else _lanes_of(next(lanes)) for item in items]
+    seen = [list(item.fronts) if item.fronts else _lanes_of(next(lanes)) for item in items]
+    return room, locked["current_version"], seen
 
 
-def _start(tx: Tx, item: Claim, worker: Mapping[str, Any], room: Room, seen: list[Lane]) -> Claimed:
+def _start(tx: Tx, taker: _Taker, room: Room, seen: list[Lane]) -> Claimed:
+    item = taker.item
     slots = min(item.slots, room.environment_limit - room.held_total)
     if slots <= 0:
         return Claimed((), (), item.after, item.fronts, limited=True)
     if item.fronts:
-        found = _from(tx, item, worker, room, slots, item.fronts)
-        if found.runs:
+        # Where lines begin tells nothing of the runs of a version that is not current: they may be anywhere.
+        found = None if taker.is_aside else _from(tx, taker, room, slots, item.fronts)
+        if found is not None and found.runs:
             return replace(found, after=item.after)
         seen = _lanes_of(tx.all("lanes", **_after(item.environment_id, item.after or FRONT)))
     lanes, after = _all_lanes(tx, item, seen)
-    found = _from(tx, item, worker, room, slots, dict.fromkeys(lanes, NO_BOUND))
+    found = _from(tx, taker, room, slots, dict.fromkeys(lanes, NO_BOUND))
+    if taker.is_aside:
+        return replace(found, after=after, fronts=item.fronts)
     whole = after is None and item.after is None
     return replace(found, after=after, fronts=found.fronts if whole else None, swept=whole)
 
 
-def _from(
-    tx: Tx, item: Claim, worker: Mapping[str, Any], room: Room, slots: int, fronts: Mapping[Lane, int]
-) -> Claimed:
+def _from(tx: Tx, taker: _Taker, room: Room, slots: int, fronts: Mapping[Lane, int]) -> Claimed:
     """Begins runs of these lanes, each from its score on."""
-    tasks = _tasks(worker["tasks"])
+    item, version = taker.item, taker.version
+    tasks = _tasks(taker.worker["tasks"])
     own_lanes = [(lane, score) for lane, score in fronts.items() if lane.task in tasks]
     wanted = [
         [lane.task, lane.queue, lane.concurrency_key, score]
@@ -312,9 +334,12 @@ def _from(
     limit = min(slots, -(-2 * slots // len(wanted)))
     known = {lane[0] for lane in wanted}
     own = {"environment_id": item.environment_id}
+    asked = {**own, "lanes": batch(wanted), "version": version, "limit": limit}
     rows, specs = tx.together(
         [
-            ("ready_runs", {**own, "lanes": batch(wanted), "version": worker["version"], "limit": limit}),
+            ("pinned_runs", asked)
+            if taker.is_aside
+            else ("ready_runs", {**asked, "stay": int(taker.current is not None)}),
             ("task_specs", {**own, "ids": batch(sorted(known))}),
         ]
     )
@@ -329,7 +354,7 @@ def _from(
             lane = Lane(row["task"], row["queue"], row["concurrency_key"])
             moved[lane] = max(moved[lane], row["score"])
     policies = {row["id"]: read_spec(row["spec"]) for row in specs}
-    begun = _begin(tx, item, worker["version"], chosen, policies)
+    begun = _begin(tx, item, version, chosen, policies)
     return Claimed(begun, (), fronts=moved, journals=journals_of(tx, begun))
 
 
@@ -376,16 +401,3 @@ def _lanes_of(rows: list[dict[str, Any]]) -> list[Lane]:
 @lru_cache(maxsize=256)
 def _tasks(text: str) -> frozenset[str]:
     return frozenset(json.loads(text))
-
-
-def _version(tx: Tx, item: Registering) -> str:
-    """The latest version if its code is the same, else a new one."""
-    rows = tx.all("latest_versions", environment_id=item.environment_id)
-    rows.sort(key=lambda row: version_order(row["version"]), reverse=True)
-    specs = sorted((asdict(task) for task in item.tasks), key=lambda task: str(task["id"]))
-    mark = hashlib.sha256(f"{item.fingerprint}\n{json.dumps(specs)}".encode()).hexdigest()
-    if rows and rows[0]["fingerprint"] == mark:
-        return str(rows[0]["version"])
-    version = next_version(rows[0]["version"] if rows else None, tx.now)
-    tx.do("add_version", environment_id=item.environment_id, version=version, fingerprint=mark, now=tx.now)
-    return version

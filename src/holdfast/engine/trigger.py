@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from holdfast.engine import once
+from holdfast.engine import once, packet
 from holdfast.engine.once import OneTime
+from holdfast.engine.pin import Pin, Places, load_places
 from holdfast.errors import Fenced, HoldfastError, InvalidRequest, PayloadTooLarge, Unprocessable
 from holdfast.model import limits
 from holdfast.model.duration import duration_ms, lifetime_ms, moment_ms
 from holdfast.model.metadata import check_size
-from holdfast.model.packet import python_value
+from holdfast.model.packet import STORE, packet_key, python_value
 from holdfast.model.retry import RetryPolicy
 from holdfast.model.run import Run
 from holdfast.model.status import FREES_KEY, RunStatus
@@ -22,6 +23,8 @@ from holdfast.model.task import TaskSpec, default_queue
 from holdfast.stores.base import Tx, batch
 
 KEY_LIFETIME_MS = 30 * 86_400_000
+DEPLOY_MS = 3_600_000  # so long a run waits for a deployment that nobody knows
+UNSEEN = object()  # what is in a stored payload that nobody looked into
 S = RunStatus
 
 
@@ -31,8 +34,9 @@ class NewRun:
 
     environment_id: str
     task: str
-    payload: str | None = None  # JSON text
+    payload: str | None = None  # text of the type, the name of an object for application/store
     payload_type: str | None = None  # None is application/json
+    content: Any = UNSEEN  # the value in a stored payload
     queue: str | None = None
     concurrency_key: str | None = None
     delay: Any = None
@@ -50,6 +54,7 @@ class NewRun:
     parent_id: str | None = None
     parent_lease: int | None = None  # given when a live attempt asks; a stale one is fenced
     version_lock: str | None = None
+    external_deployment: str | None = None  # what other systems call the one that is to run it
     batch_id: str | None = None
     replay_of: str | None = None
     request_key: str | None = None
@@ -71,8 +76,10 @@ class _Known:
     specs: dict[tuple[str, str], TaskSpec] = field(default_factory=dict)
     parents: dict[str, Run] = field(default_factory=dict)
     keys: dict[tuple[str, str, str], tuple[str, int, str]] = field(default_factory=dict)
-    versions: set[tuple[str, str]] = field(default_factory=set)
+    retired: set[tuple[str, str]] = field(default_factory=set)
+    places: Places = field(default_factory=Places)
     requests: dict[tuple[str, str], str] = field(default_factory=dict)
+    packets: set[str] = field(default_factory=set)
 
 
 def trigger(tx: Tx, items: list[NewRun]) -> list[Triggered | HoldfastError]:
@@ -97,6 +104,8 @@ def trigger(tx: Tx, items: list[NewRun]) -> list[Triggered | HoldfastError]:
                 _remember(tx, item, answer, known)
         answers.append(answer)
     tx.add_runs(made)
+    if known.packets:
+        packet.use(tx, [(_packet_of(run), run.id) for run in made if run.payload_type == STORE])
     if tags := [[run.environment_id, tag, run.id] for run in made for tag in json.loads(run.tags)]:
         tx.do("add_tags", tags=batch(tags))
     if keys:
@@ -116,11 +125,15 @@ def _make(tx: Tx, item: NewRun, known: _Known, made: list[Run], keys: list[list[
     held = known.keys.get(key) if item.idempotency_key is not None else None
     if held is not None and held[1] > tx.now and held[2] not in FREES_KEY:
         return Triggered(held[0], is_cached=True)
-    run = new_run(tx, item, known.specs.get(key[:2]), known.parents)
-    if item.version_lock is not None and (item.environment_id, item.version_lock) not in known.versions:
+    if item.payload_type == STORE and _packet_of(item) not in known.packets:
         raise Unprocessable(
-            f"lockToVersion is {item.version_lock!r}: no such version", "options.lockToVersion"
+            f"payload is {item.payload!r}: no such packet, upload it first (PUT /api/v2/packets/…)", "payload"
         )
+    pin = known.places.pin(item)
+    spec = known.specs.get(key[:2])
+    if pin.version is None and key[:2] in known.retired:
+        spec = None  # the current deployment does not have it
+    run = new_run(tx, item, spec, known.parents, pin)
     if item.once is not None:
         once.use(tx, item.once, run.id)
     made.append(run)
@@ -133,8 +146,11 @@ def _make(tx: Tx, item: NewRun, known: _Known, made: list[Run], keys: list[list[
     return Triggered(run.id)
 
 
-def new_run(tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run]) -> Run:
+def new_run(
+    tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run], pin: Pin | None = None
+) -> Run:
     """The row of a new run, checked. `spec` is None while no worker has registered the task."""
+    pin = pin or Pin(item.version_lock)
     now = tx.now
     task = _name(item.task, "task", limits.MAX_TASK_ID)
     _check_payload(item, spec)
@@ -144,9 +160,13 @@ def new_run(tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run]
     ttl_ms = spec.ttl_ms if item.ttl is None and spec else None
     if item.ttl is not None:
         ttl_ms = max(0, duration_ms(item.ttl, "options.ttl")) or None
-    if delayed_until is not None:
+    if pin.is_awaited:
+        # Until the deployment is there nothing else counts (transition T3).
+        patience = DEPLOY_MS if ttl_ms is None else min(ttl_ms, DEPLOY_MS)
+        status, due_at = S.WAITING_FOR_DEPLOY, (delayed_until or now) + patience
+    elif delayed_until is not None:
         status, due_at = S.DELAYED, delayed_until
-    elif spec is None:
+    elif spec is None or (pin.no_queue and item.queue != spec.queue):
         status, due_at = S.WAITING_FOR_DEPLOY, None
     else:
         status, due_at = S.QUEUED, None if ttl_ms is None else now + ttl_ms
@@ -154,9 +174,7 @@ def new_run(tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run]
     queue = item.queue or (spec.queue if spec else default_queue(task))
     concurrency_key = item.concurrency_key
     if concurrency_key is None:
-        concurrency_key = (
-            _key_at(item.payload, item.payload_type, spec.key) if spec and spec.key is not None else ""
-        )
+        concurrency_key = _key_at(_value(item), spec.key) if spec and spec.key is not None else ""
     priority = round(item.priority)
     run_id = tx.new_id("run")
     return Run(
@@ -166,7 +184,7 @@ def new_run(tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run]
         lease=1,
         task=task,
         version=None,
-        version_lock=item.version_lock,
+        version_lock=pin.version,
         queue=_queue_name(queue),
         concurrency_key=_text(concurrency_key, "options.concurrencyKey", limits.MAX_CONCURRENCY_KEY),
         priority=priority,
@@ -201,6 +219,7 @@ def new_run(tx: Tx, item: NewRun, spec: TaskSpec | None, parents: dict[str, Run]
         output=None,
         payload_type=item.payload_type,
         idempotency_key_shown=item.idempotency_key_shown,
+        external_deployment=pin.external,
     )
 
 
@@ -208,7 +227,7 @@ def with_defaults(run: Run, spec: TaskSpec) -> Run:
     """`run` with its task's queue and key, which nobody knew when it was triggered and named none itself."""
     if run.queue != default_queue(run.task) or run.concurrency_key:
         return run
-    key = _key_at(run.payload, run.payload_type, spec.key) if spec.key is not None else ""
+    key = _key_at(_value(run), spec.key) if spec.key is not None else ""
     return replace(run, queue=spec.queue, concurrency_key=key[: limits.MAX_CONCURRENCY_KEY])
 
 
@@ -263,14 +282,16 @@ def _load(tx: Tx, items: list[NewRun]) -> _Known:
             held = (row["run_id"], row["expires_at"], row["status"])
             known.keys[row["environment_id"], row["task"], row["key"]] = held
     for environment_id, names in tasks.items():
-        for name, spec in load_specs(tx, environment_id, names).items():
-            known.specs[environment_id, name] = spec
+        for row in tx.all("task_specs", environment_id=environment_id, ids=batch(sorted(names))):
+            known.specs[environment_id, row["id"]] = read_spec(row["spec"])
+            if row["retired"]:
+                known.retired.add((environment_id, row["id"]))
     if parents := sorted({item.parent_id for item in items if item.parent_id is not None}):
         # Locked, so that a cancel either comes first and fences the child, or sees it.
         known.parents = {run.id: run for run in tx.runs("runs_for_update", ids=batch(parents))}
-    for environment_id, version in {(i.environment_id, i.version_lock) for i in items if i.version_lock}:
-        if tx.one("version", environment_id=environment_id, version=version):
-            known.versions.add((environment_id, version))
+    if stored := [_packet_of(item) for item in items if item.payload_type == STORE]:
+        known.packets = packet.usable(tx, stored)
+    known.places = load_places(tx, items)
     return known
 
 
@@ -315,7 +336,9 @@ def _check_payload(item: NewRun, spec: TaskSpec | None) -> None:
             raise PayloadTooLarge(f"payload is {size} bytes: at most {limits.MAX_PAYLOAD}", "payload")
     if spec is None or spec.payload_schema is None:
         return
-    value = None if item.payload is None else python_value(item.payload, item.payload_type)
+    value = _value(item)
+    if value is UNSEEN:
+        return
     if (error := schema_error(spec.payload_schema, value, "payload", f"task {item.task}")) is not None:
         raise error
 
@@ -336,17 +359,27 @@ def _validator(schema: str) -> Any:
     return jsonschema_rs.validator_for(json.loads(schema))
 
 
-def _key_at(payload: str | None, payload_type: str | None, path: str) -> str:
-    """The concurrency key at a path such as "order.tenant" of the payload; "" where there is nothing.
+def _value(of: NewRun | Run) -> Any:
+    """The payload as the task's code will see it; UNSEEN where it is in the object store and nobody looked."""
+    if of.payload_type == STORE:
+        return of.content if isinstance(of, NewRun) else UNSEEN
+    return None if of.payload is None else python_value(of.payload, of.payload_type)
+
+
+def _packet_of(of: NewRun | Run) -> str:
+    return packet_key(of.environment_id, of.payload or "")
+
+
+def _key_at(value: Any, path: str) -> str:
+    """The concurrency key at a path such as "order.tenant" of a payload; "" where there is nothing.
 
     The empty path is the payload itself.
     """
-    value = None if payload is None else python_value(payload, payload_type)
     for step in path.split(".") if path else ():
         if not isinstance(value, dict):
             return ""
         value = value.get(step)
-    if isinstance(value, dict | list) or value is None:
+    if isinstance(value, dict | list) or value is None or value is UNSEEN:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -166,8 +166,8 @@ def _specs(
     for environment_id, runs in _by_environment(delayed).items():
         names = {run.queue for run in runs if run.queue != default_queue(run.task)}
         if names:
-            rows = tx.all("known_queues", environment_id=environment_id, names=batch(sorted(names)))
-            unknown = names - {row["name"] for row in rows}
+            known = tx.all("known_queues", environment_id=environment_id, names=batch(sorted(names)))
+            unknown = names - {row["name"] for row in known}
             queueless |= {run.id for run in runs if run.queue in unknown}
     return found, frozenset(queueless)
 

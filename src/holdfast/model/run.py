@@ -80,6 +80,7 @@ class Run:
     payload_type: str | None = None  # of the payload's text; None is application/json
     output_type: str | None = None
     idempotency_key_shown: str | None = None  # what the user wrote, where `idempotency_key` is a hash of it
+    external_deployment: str | None = None  # what other systems call the deployment that is to run it
 
     @property
     def is_final(self) -> bool:
@@ -338,6 +339,23 @@ def cancelled(run: Run, reason: str, now: int) -> Run:
 def closed(run: Run, now: int) -> Run:
     """A cancelled run whose process is known to be gone."""
     return replace(run, lease=run.lease + 1, worker_id=None, due_at=None, finished_at=now, updated_at=now)
+
+
+def deployed(run: Run, version_lock: str | None, now: int) -> Run:
+    """A run that waited for a deployment, on its way; one that is to start later goes on waiting for its time.
+
+    It is free of the version that it did not fit, and belongs to the one that `version_lock` names.
+    """
+    run = replace(run, version=None, version_lock=version_lock)
+    if not run.starts and run.delayed_until is not None and run.delayed_until > now:
+        return moved(run, S.DELAYED, now, due_at=run.delayed_until)
+    return enqueued(run, now)
+
+
+def never_deployed(run: Run, now: int) -> Run:
+    """A run whose deployment did not come in time."""
+    text = f"EXTERNAL_DEPLOYMENT_NOT_FOUND: nobody has deployed {run.external_deployment!r} in time"
+    return ended(run, S.EXPIRED, now, string_error(text))
 
 
 def expired(run: Run, now: int) -> Run:

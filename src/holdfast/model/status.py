@@ -27,7 +27,7 @@ S = RunStatus
 MOVES: Mapping[RunStatus, frozenset[RunStatus]] = {
     S.QUEUED: frozenset({S.EXECUTING, S.CANCELLED, S.EXPIRED, S.WAITING_FOR_DEPLOY, S.FAILED_TO_RUN}),
     S.DELAYED: frozenset({S.QUEUED, S.WAITING_FOR_DEPLOY, S.CANCELLED}),
-    S.WAITING_FOR_DEPLOY: frozenset({S.QUEUED, S.CANCELLED}),
+    S.WAITING_FOR_DEPLOY: frozenset({S.QUEUED, S.DELAYED, S.EXPIRED, S.CANCELLED}),
     S.EXECUTING: frozenset(
         {
             S.QUEUED,  # given back without losing an attempt

@@ -60,6 +60,7 @@ NEW = [
     "payload",
     "payload_type",
     "idempotency_key_shown",
+    "external_deployment",
     "is_test",
 ]
 _new_columns = attrgetter(*NEW[:-1])
@@ -86,6 +87,8 @@ SAVED = [
     "active_ms",
     "operations",
     "output_type",
+    "version",
+    "version_lock",
 ]
 ENTRY = ["run_id", "seq", "scope", "kind", "name", "args", "ok", "value", "ref"]
 

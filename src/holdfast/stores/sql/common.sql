@@ -469,3 +469,31 @@ select run_id from packet_runs where key = :key order by run_id desc limit :limi
 -- name: packet
 -- An object that is not being deleted.
 select key from packets where key = :key and deleting = 0
+
+-- name: variables
+-- The variables of an environment, and if it is a branch those of the environment that it belongs to.
+select environment_id, name, sealed, is_secret from variables
+ where environment_id = :environment_id
+ union all
+select variables.environment_id, variables.name, variables.sealed, variables.is_secret
+  from environments as own
+  join environments as parent
+    on parent.project_id = own.project_id and parent.type = own.type and parent.branch is null
+  join variables on variables.environment_id = parent.id
+ where own.id = :environment_id and own.branch is not null
+
+-- name: parent_environment
+-- The id of the environment that a branch belongs to.
+select parent.id
+  from environments as own
+  join environments as parent
+    on parent.project_id = own.project_id and parent.type = own.type and parent.branch is null
+ where own.id = :environment_id and own.branch is not null
+
+-- name: variable_sizes
+-- The variables of an environment itself, without their values.
+select name, bytes, is_secret from variables where environment_id = :environment_id
+
+-- name: delete_variable
+-- Deletes a variable. Returns its name.
+delete from variables where environment_id = :environment_id and name = :name returning name

@@ -314,6 +314,18 @@ table used_tokens
   CREATE INDEX used_tokens_by_expiry ON used_tokens USING btree (expires_at)
   CREATE UNIQUE INDEX used_tokens_pkey ON used_tokens USING btree (digest)
 
+table variables
+    environment_id text collate "C" not null
+    name text collate "C" not null
+    sealed text not null
+    bytes integer not null
+    is_secret integer not null
+    created_at bigint not null
+    updated_at bigint not null
+  constraint variables_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
+  constraint variables_pkey PRIMARY KEY (environment_id, name)
+  CREATE UNIQUE INDEX variables_pkey ON variables USING btree (environment_id, name)
+
 table versions
     environment_id text collate "C" not null
     version text collate "C" not null

@@ -304,6 +304,17 @@ CREATE TABLE used_tokens (
 
 CREATE INDEX used_tokens_by_expiry on used_tokens (expires_at);
 
+CREATE TABLE variables (
+    environment_id  text not null references environments (id),
+    name            text not null,
+    sealed          text not null,
+    bytes           integer not null,
+    is_secret       integer not null,
+    created_at      integer not null,
+    updated_at      integer not null,
+    primary key (environment_id, name)
+) strict, without rowid;
+
 CREATE TABLE versions (
     environment_id  text not null references environments (id),
     version         text not null,

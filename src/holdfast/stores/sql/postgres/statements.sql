@@ -18,6 +18,10 @@ select pg_advisory_xact_lock(7462001, place) from k
 -- Serialises registrations of one environment.
 select pg_advisory_xact_lock(7462002, hashtext(:id::text))
 
+-- name: lock_variables
+-- Serialises changes of an environment's variables.
+select pg_advisory_xact_lock(7462006, hashtext(:id::text))
+
 -- name: lock_worker
 -- Keeps a worker from claiming until the commit, so that nothing is missed when what it holds is given back.
 select id from workers where id = :id for update
@@ -297,6 +301,15 @@ delete from waitpoints where id in (
      where environment_id = :environment_id and id < :id_before and completed_at < :before
        and not exists (select 1 from runs where runs.id = waitpoints.run_id and runs.finished_at is null)
      order by id limit :limit for update skip locked)
+
+-- name: save_variables
+-- Sets variables, new or not. :variables are [environment_id, name, sealed, bytes, is_secret].
+insert into variables (environment_id, name, sealed, bytes, is_secret, created_at, updated_at)
+select value ->> 0, value ->> 1, value ->> 2, (value ->> 3)::int, (value ->> 4)::int, :now, :now
+  from jsonb_array_elements(:variables::jsonb)
+    on conflict (environment_id, name)
+    do update set sealed = excluded.sealed, bytes = excluded.bytes, is_secret = excluded.is_secret,
+                  updated_at = excluded.updated_at
 
 -- name: add_waits
 -- Keeps what suspended runs wait for. :waits are [run_id, part, number, target, due_at, wake].

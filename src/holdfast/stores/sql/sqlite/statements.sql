@@ -13,6 +13,10 @@ select 1 as locked where :keys is null
 -- Serialises registrations of one environment: here the only writer does.
 select 1 as locked where :id is null
 
+-- name: lock_variables
+-- Serialises changes of an environment's variables: here the only writer does.
+select 1 as locked where :id is null
+
 -- name: lock_worker
 -- Keeps a worker from claiming until the commit: here only one writes at a time.
 select id from workers where id = :id
@@ -277,6 +281,15 @@ delete from waitpoints where id in (
      where environment_id = :environment_id and id < :id_before and completed_at < :before
        and not exists (select 1 from runs where runs.id = waitpoints.run_id and runs.finished_at is null)
      order by id limit :limit)
+
+-- name: save_variables
+-- Sets variables, new or not. :variables are [environment_id, name, sealed, bytes, is_secret].
+insert into variables (environment_id, name, sealed, bytes, is_secret, created_at, updated_at)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, :now, :now
+  from json_each(:variables) where true
+    on conflict (environment_id, name)
+    do update set sealed = excluded.sealed, bytes = excluded.bytes, is_secret = excluded.is_secret,
+                  updated_at = excluded.updated_at
 
 -- name: add_waits
 -- Keeps what suspended runs wait for. :waits are [run_id, part, number, target, due_at, wake].

@@ -6,7 +6,9 @@ alter table queues
     add column overridden_at   bigint;
 
 insert into queues (environment_id, name)
-select distinct environment_id, spec::jsonb ->> 'queue' from tasks
+select environment_id, spec::jsonb ->> 'queue' from tasks
+ union
+select environment_id, queue from runs where finished_at is null
     on conflict (environment_id, name) do nothing;
 update queues set id = 'queue_' || substr(md5(random()::text || environment_id || name), 1, 24);
 

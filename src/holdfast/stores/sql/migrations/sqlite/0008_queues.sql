@@ -5,7 +5,9 @@ alter table queues add column override_limit integer;
 alter table queues add column overridden_at integer;
 
 insert into queues (environment_id, name)
-select distinct environment_id, spec ->> '$.queue' from tasks where true
+select environment_id, spec ->> '$.queue' from tasks where true
+ union
+select environment_id, queue from runs where finished_at is null
     on conflict (environment_id, name) do nothing;
 update queues set id = 'queue_' || lower(hex(randomblob(12)));
 
