@@ -38,7 +38,14 @@ async def test_a_page_may_read_the_headers_and_the_errors(world: World):
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json", "application/json; charset=utf-8", "text/plain;charset=UTF-8", "TEXT/PLAIN"]
+    "kind",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "text/plain;charset=UTF-8",
+        "TEXT/PLAIN",
+        "application/x-www-form-urlencoded",  # what `curl -d` says
+    ],
 )
 async def test_json_is_read_also_where_it_is_called_text(world: World, kind: str):
     await ok(world.dev.post(TRIGGER, content=b'{"payload": 1}', headers={"content-type": kind}))
@@ -48,6 +55,13 @@ async def test_json_is_read_also_where_it_is_called_text(world: World, kind: str
     "kind",
     ["application/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "json"],
 )
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
+async def test_what_is_no_json_is_refused_whatever_it_is_called(world: World, kind: str):
+    asked = world.dev.post(TRIGGER, content=b"payload=1", headers={"content-type": kind})
+    await refused(asked, 400, "invalid_request", param="body")
+
+
+@pytest.mark.parametrize("kind", ["application/xml", "text/html", "multipart/form-data; boundary=x", "json"])
 async def test_any_other_type_is_refused_by_name(world: World, kind: str):
     asked = world.dev.post(TRIGGER, content=b'{"payload": 1}', headers={"content-type": kind})
     body = await refused(asked, 415, "unsupported_media_type", param="content-type")

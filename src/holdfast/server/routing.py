@@ -6,7 +6,7 @@ Paths are matched before percent-decoding, so that a task id may hold a slash (`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -17,10 +17,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.engine import Engine
-from holdfast.errors import InvalidRequest, NotAuthorised, PayloadTooLarge, UnsupportedMediaType
+from holdfast.errors import (
+    InvalidRequest,
+    NotAuthorised,
+    PayloadTooLarge,
+    Unprocessable,
+    UnsupportedMediaType,
+)
 from holdfast.model.environment import Environment
 from holdfast.server.access import Access, Thing, covers, lacking
 from holdfast.server.auth import Credential, Keyring, Kind
+from holdfast.server.objects import Objects
 from holdfast.server.tokens import Signer
 from holdfast.server.vault import Vault
 from holdfast.wire.codec import decode
@@ -29,7 +36,8 @@ from holdfast.wire.versions import SDK_VERSION
 T = TypeVar("T")
 MAX_BODY = 4 * 1024 * 1024
 BODY_SECONDS = 60.0
-JSON_TYPES = ("application/json", "text/plain")  # browsers send the second without asking first
+# Browsers send the second without asking first, and `curl -d` calls everything a form: JSON it must be all the same.
+JSON_TYPES = ("application/json", "text/plain", "application/x-www-form-urlencoded")
 
 
 @dataclass(slots=True)
@@ -57,6 +65,19 @@ class Call:
     def sees_data(self) -> bool:
         """Whether payload and output may be told."""
         return self.credential.kind is not Kind.PUBLIC_KEY
+
+    @property
+    def objects_or_none(self) -> Objects | None:
+        found: Objects | None = self.request.app.state.objects
+        return found
+
+    @property
+    def objects(self) -> Objects:
+        """Where large payloads and outputs are. Raises Unprocessable."""
+        found = self.objects_or_none
+        if found is None:
+            raise Unprocessable("This server has no object store")
+        return found
 
     async def environment(self) -> Environment:
         """The environment that the caller acts in, with its project."""
@@ -151,11 +172,7 @@ def refuse_other_types(given: str, read: Sequence[str]) -> None:
 
 async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     """At most `limit` bytes of body, all of which must arrive within `seconds`."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and len(declared) < 20 and int(declared) > limit:
-        raise PayloadTooLarge(f"Request body too large: {declared} bytes, at most {limit}", "body")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise InvalidRequest("Content-Encoding is not supported: send the body as it is", "content-encoding")
+    _refuse_announced(request, limit)
     chunks, size = [], 0
     try:
         async with asyncio.timeout(seconds):
@@ -169,6 +186,37 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     except ClientDisconnect:
         raise InvalidRequest("Request body was cut off", "body") from None
     return b"".join(chunks)
+
+
+async def body_chunks(request: Request, limit: int, seconds: float) -> AsyncIterator[bytes]:
+    """The same as it arrives, for what should not be held in memory."""
+    _refuse_announced(request, limit)
+    deadline = asyncio.get_running_loop().time() + seconds
+    stream = request.stream()
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise InvalidRequest(f"Request body did not arrive within {seconds:g} seconds", "body") from None
+        except ClientDisconnect:
+            raise InvalidRequest("Request body was cut off", "body") from None
+        if chunk is None:
+            return
+        size += len(chunk)
+        if size > limit:
+            raise PayloadTooLarge(f"Request body too large: over {limit} bytes", "body")
+        yield chunk
+
+
+def _refuse_announced(request: Request, limit: int) -> None:
+    """Raises for a body that the headers say enough of."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and len(declared) < 20 and int(declared) > limit:
+        raise PayloadTooLarge(f"Request body too large: {declared} bytes, at most {limit}", "body")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise InvalidRequest("Content-Encoding is not supported: send the body as it is", "content-encoding")
 
 
 class RawPaths:
