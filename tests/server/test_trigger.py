@@ -230,7 +230,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("metadata", {"a": "x" * 262_144}, 413, "options.metadata"),
     ("parentRunId", "run_x", 422, "options.parentRunId"),
     ("lockToVersion", "20200101.1", 422, "options.lockToVersion"),
-    ("payloadType", "application/store", 400, "options.payloadType"),
+    ("payloadType", "application/store", 400, "payload"),
 ]
 
 

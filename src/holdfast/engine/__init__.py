@@ -20,6 +20,7 @@ from holdfast.engine import projects as owners
 from holdfast.engine import token as tokens
 from holdfast.engine import trace as tracing
 from holdfast.engine import upkeep as keeping
+from holdfast.engine import variables as settings
 from holdfast.engine.batch import BatchFound, CreatedBatch, Line, NewBatch, Placed
 from holdfast.engine.bulk import NewBulkAction
 from holdfast.engine.claim import Claim, Claimed, Registered, Registering
@@ -40,6 +41,7 @@ from holdfast.model.environment import Environment, Project
 from holdfast.model.key import ApiKey
 from holdfast.model.queue import Lane, QueueState
 from holdfast.model.run import Run
+from holdfast.model.variable import Variable
 from holdfast.model.wait import Waitpoint
 from holdfast.stores.base import Store, Tx
 from holdfast.stores.listing import BulkPage, Filters, Page, TokenFilters, TokenPage
@@ -284,6 +286,23 @@ class Engine:
 
     async def signing(self, environment_id: str) -> Signing | None:
         return await self.store.read(lambda tx: held_keys.signing(tx, environment_id))
+
+    # Environment variables
+
+    async def set_variables(self, item: settings.SetVariables) -> None:
+        await self._one(settings.set_variables, item)
+
+    async def change_variable(self, item: settings.ChangeVariable) -> None:
+        await self._one(settings.change_variables, item)
+
+    async def delete_variable(self, item: settings.DeleteVariable) -> None:
+        await self._one(settings.delete_variables, item)
+
+    async def variables(self, environment_id: str) -> list[Variable]:
+        return await self.store.read(lambda tx: settings.variables(tx, environment_id))
+
+    async def parent_environment(self, environment_id: str) -> str | None:
+        return await self.store.read(lambda tx: settings.parent_id(tx, environment_id))
 
     # Workers
 

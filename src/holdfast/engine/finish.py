@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from holdfast.engine import packet
 from holdfast.engine.annotate import ANNOTATIONS, annotate
 from holdfast.engine.progress import FORGETTING, JOURNALLED, entry_row, record
 from holdfast.engine.reporting import FENCED, OK, Answer, Reported, is_live
@@ -20,6 +21,7 @@ from holdfast.engine.wait import Suspension, settle, suspend
 from holdfast.engine.wake import wake_after_attempt
 from holdfast.model import limits
 from holdfast.model.error import is_mismatch
+from holdfast.model.packet import STORE, packet_key
 from holdfast.model.retry import DEFAULT_POLICY, retry_delay_ms
 from holdfast.model.run import (
     Attempt,
@@ -89,7 +91,7 @@ def _succeed(
         ):
             answers[index] = Answer("refused", error=f"output is over the limit of {limits.MAX_OUTPUT} bytes")
             continue
-        outcomes.append([said["run"], said["lease"], output])
+        outcomes.append([said["run"], said["lease"], output, said.get("outputType")])
     if not outcomes:
         return {}
     # Who waits is asked in a statement of its own, which begins when the runs are locked: see wait.py.
@@ -102,13 +104,19 @@ def _succeed(
     moved = {row["id"] for row in finished}
     ended = dict.fromkeys(moved, False) if waiting else {}
     environments = set()
+    stored: list[tuple[str, str]] = []
     for index in indexes:
         run_id = items[index].report["run"]
         if answers[index] is None and run_id in moved:
             moved.discard(run_id)  # the same report twice in one call succeeds once
             answers[index] = OK
             tx.wake(f"run:{run_id}")
+            if items[index].report.get("outputType") == STORE:
+                stored.append(
+                    (packet_key(items[index].environment_id, items[index].report["output"]), run_id)
+                )
             environments.add(items[index].environment_id)
+    packet.use(tx, stored)
     for environment_id in environments:
         tx.wake(f"room:{environment_id}")
     return ended

@@ -24,18 +24,22 @@ from holdfast.server import (
     idempotency,
     listing,
     openapi,
+    packets,
     projects,
     public_tokens,
     queues,
     runs,
     timezones,
     trace,
+    variables,
     waits,
     workers,
 )
 from holdfast.server.auth import Keyring, environment_of_key
+from holdfast.server.objects import Objects
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
 from holdfast.server.routing import BODY_SECONDS, RawPaths
+from holdfast.server.sweep import run_sweeps
 from holdfast.server.vault import Vault
 
 __all__ = ["ENDPOINTS", "create_app", "environment_of_key"]
@@ -48,10 +52,12 @@ ENDPOINTS = (
     *idempotency.ENDPOINTS,
     *projects.ENDPOINTS,
     *public_tokens.ENDPOINTS,
+    *packets.ENDPOINTS,
     *queues.ENDPOINTS,
     *runs.ENDPOINTS,
     *timezones.ENDPOINTS,
     *trace.ENDPOINTS,
+    *variables.ENDPOINTS,
     *waits.ENDPOINTS,
     *workers.ENDPOINTS,
 )
@@ -65,12 +71,14 @@ def create_app(
     public_url: str = "http://localhost:3030",
     body_seconds: float = BODY_SECONDS,
     vault: Vault | None = None,
+    objects: Objects | None = None,
 ) -> ASGIApp:
     """The API over `engine`. `keys` maps secret keys to environments.
 
     public_url    how the world outside reaches it: the addresses of tokens begin with this
     body_seconds  how long a body may take to arrive
     vault         seals what the database keeps; without it nothing can be sealed
+    objects       where large payloads and outputs are; without it they are in the database
 
     Its lifespan runs the upkeep loop, so it must be entered: uvicorn does; a test enters
     `lifespan(engine)` itself.
@@ -89,8 +97,9 @@ def create_app(
             HTTPException: _on_http_error,
             Exception: on_unexpected,
         },
-        lifespan=lambda _: lifespan(engine),
+        lifespan=lambda _: lifespan(engine, objects),
     )
+    app.state.objects = objects
     app.router.redirect_slashes = False  # a path with one slash too many is no path: 404, not a redirect
     # Browsers call with tokens, from any page; no cookie is ever looked at.
     crossing = CORSMiddleware(
@@ -105,15 +114,17 @@ def create_app(
 
 
 @asynccontextmanager
-async def lifespan(engine: Engine) -> AsyncIterator[None]:
+async def lifespan(engine: Engine, objects: Objects | None = None) -> AsyncIterator[None]:
     """Runs upkeep beside the server."""
     stop = asyncio.Event()
-    upkeep = asyncio.create_task(engine.run_upkeep(stop), name="upkeep")
+    beside = [asyncio.create_task(engine.run_upkeep(stop), name="upkeep")]
+    if objects is not None:
+        beside.append(asyncio.create_task(run_sweeps(engine, objects, stop), name="sweeps"))
     try:
         yield
     finally:
         stop.set()
-        await upkeep
+        await asyncio.gather(*beside)
 
 
 def _open_routes(engine: Engine) -> list[Route]:

@@ -14,7 +14,8 @@ from holdfast.errors import HoldfastError, InvalidRequest
 from holdfast.model import limits
 from holdfast.model.ids import Ids
 from holdfast.server.access import Access, Thing, covers
-from holdfast.server.items import line_of, stream_items, without_lease
+from holdfast.server.items import line_of, stream_items, with_payloads, without_lease
+from holdfast.server.offload import placed
 from holdfast.server.problems import problem, respond
 from holdfast.server.routing import Call, Endpoint
 from holdfast.server.runs import batch_item, handed_out, request_key_of, triggered
@@ -34,7 +35,9 @@ async def trigger_batch(call: Call) -> Response:
     environment_id = call.environment_id
     batch_id = _derived_id("v1", environment_id, call.request.headers)
     batch_id = batch_id or _ids.new("batch", time.time_ns() // 1_000_000)
-    asked = [batch_item(environment_id, item, call.request.headers, batch_id, None) for item in items]
+    read = [batch_item(environment_id, item, call.request.headers, batch_id, None) for item in items]
+    ready = await placed(call, read)
+    asked = [problem(item) if isinstance(item, HoldfastError) else item for item in ready]
     new = NewBatch(
         environment_id=environment_id, run_count=len(items), id=batch_id, once=call.credential.once
     )
@@ -100,7 +103,7 @@ async def create_batch_at_once(call: Call) -> Response:
     if not made.is_cached:
         headers_of_items = without_lease(headers)
         lines = [line_of(made.batch, index, item, headers_of_items) for index, item in enumerate(items)]
-        for answer in await call.engine.place_items(lines):
+        for answer in await call.engine.place_items(await with_payloads(call, lines)):
             if isinstance(answer, HoldfastError):
                 raise answer
     told = wire.created(made.batch, made.is_cached)

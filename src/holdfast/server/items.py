@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,6 +25,7 @@ from holdfast.model import limits
 from holdfast.model.batch import Batch
 from holdfast.model.error import refusal
 from holdfast.server.access import covers, lacking
+from holdfast.server.offload import placed
 from holdfast.server.problems import invalid, respond
 from holdfast.server.routing import Call, refuse_other_types
 from holdfast.server.runs import new_run
@@ -65,7 +67,7 @@ class Incoming:
                 raise refused
 
     async def _place(self, lines: Sequence[Line]) -> None:
-        for answer in await self._call.engine.place_items(lines):
+        for answer in await self._call.engine.place_items(await with_payloads(self._call, lines)):
             if isinstance(answer, HoldfastError):
                 raise answer
             self.batch = answer.batch
@@ -143,6 +145,17 @@ def line_of(batch: Batch, index: int, item: Mapping[str, Any], headers: Mapping[
     return Line(
         environment_id=batch.environment_id, batch_id=batch.id, index=index, task=item["task"], run=run
     )
+
+
+async def with_payloads(call: Call, lines: Sequence[Line]) -> list[Line]:
+    """Lines whose payloads are where they belong; one that can not be had fails its run."""
+    ready = await placed(call, [line.run for line in lines])
+    return [
+        line
+        if run is line.run
+        else replace(line, run=refusal(run) if isinstance(run, HoldfastError) else run)
+        for line, run in zip(lines, ready, strict=True)
+    ]
 
 
 def may_fill(call: Call, batch_id: str) -> bool:

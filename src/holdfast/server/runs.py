@@ -14,9 +14,12 @@ from holdfast.engine import NewRun, Triggered
 from holdfast.engine.operate import ChangeMetadata
 from holdfast.errors import HoldfastError, InvalidRequest, NotFound, RunNotFound
 from holdfast.model import limits, superjson
-from holdfast.model.packet import JSON, SUPERJSON, TEXT
+from holdfast.model.packet import JSON, STORE, SUPERJSON, TEXT, checked_name, packet_key
+from holdfast.model.run import Run
 from holdfast.server.access import Access, Thing
 from holdfast.server.auth import Kind
+from holdfast.server.offload import placed
+from holdfast.server.presign import addresses, stored_name
 from holdfast.server.problems import invalid, problem, respond
 from holdfast.server.routing import Call, Endpoint, query_number
 from holdfast.server.tokens import HANDLE_SECONDS
@@ -36,7 +39,10 @@ async def trigger(call: Call) -> Response:
     body = await call.body(wire.TRIGGER, empty={})
     item = new_run(call.environment_id, call.path("task"), body, call.request.headers)
     item = item if call.credential.once is None else replace(item, once=call.credential.once)
-    [answer] = await call.engine.trigger([item])
+    [ready] = await placed(call, [item])
+    if isinstance(ready, HoldfastError):
+        raise ready
+    [answer] = await call.engine.trigger([ready])
     if isinstance(answer, HoldfastError):
         raise answer
     headers = await handed_out(call, [f"read:runs:{answer.id}", f"write:inputStreams:{answer.id}"])
@@ -106,12 +112,16 @@ def packet(
 ) -> tuple[str, str | None]:
     """A payload as the text that is kept and its type: JSON where that says all, else superjson.
 
-    With a type of application/json or superjson, a text is JSON already.
+    With a type of application/json or superjson, a text is JSON already; of application/store it is the name of an object,
+    and is looked for later.
     """
-    if payload_type not in (None, JSON, TEXT, SUPERJSON):
+    types = (JSON, SUPERJSON, TEXT) if type_name == "payloadType" else (JSON, SUPERJSON, TEXT, STORE)
+    if payload_type is not None and payload_type not in types:
         raise InvalidRequest(
-            f"{type_name} is {payload_type!r}: expected {JSON}, {SUPERJSON} or {TEXT}", type_name
+            f"{type_name} is {payload_type!r}: expected one of {', '.join(types)}", type_name
         )
+    if payload_type == STORE:
+        return checked_name(payload, "payload"), STORE
     if payload_type in (JSON, SUPERJSON) and isinstance(payload, str):
         payload = decode(payload, "payload", limits.MAX_PAYLOAD)
     if payload_type != SUPERJSON:
@@ -151,9 +161,10 @@ async def replay(call: Call) -> Response:
     body = await call.body(wire.REPLAY, empty={})
     changes: dict[str, Any] = {}
     if "payload" in body:
-        changes["payload"], changes["payload_type"] = packet(
-            body["payload"], body.get("payloadType"), "payloadType"
-        )
+        text, data_type = packet(body["payload"], body.get("payloadType"), "payloadType")
+        changes |= await _payload_of_replay(call, text, data_type)
+    else:
+        await _check_stored(call)
     if "metadata" in body:
         changes["metadata"] = metadata_text(body["metadata"])
     if "tags" in body:
@@ -167,6 +178,24 @@ async def replay(call: Call) -> Response:
         changes["request_key"] = f"replay\n{call.path('run')}\n{key}"  # no header holds a line feed
     answer = await call.engine.replay(call.environment_id, call.path("run"), changes)
     return respond({"id": answer.id})
+
+
+async def _payload_of_replay(call: Call, text: str, data_type: str | None) -> dict[str, Any]:
+    item = NewRun(environment_id=call.environment_id, task="", payload=text, payload_type=data_type)
+    [ready] = await placed(call, [item])
+    if isinstance(ready, HoldfastError):
+        raise ready
+    return {"payload": ready.payload, "payload_type": ready.payload_type, "content": ready.content}
+
+
+async def _check_stored(call: Call) -> None:
+    """Raises InvalidRequest where the payload to be repeated is gone."""
+    run = await call.engine.run(call.environment_id, call.path("run"))
+    name = stored_name(run, "payload")
+    if name is not None and await call.objects.get(packet_key(call.environment_id, name)) is None:
+        raise InvalidRequest(
+            "The payload of the run is gone from the object store: replay with another", "payload"
+        )
 
 
 REPLAY_FIELDS = {
@@ -261,7 +290,8 @@ async def logs(call: Call) -> Response:
 async def _full(call: Call, run_id: str) -> dict[str, Any]:
     found = await call.engine.details(call.environment_id, run_id)
     shape = versions.full_run if call.sdk else wire.full_run
-    answer = shape(found.run, found.attempts, found.root, found.parent, found.children)
+    urls = await addresses(call, found.run) if call.sees_data else {}
+    answer = shape(found.run, found.attempts, found.root, found.parent, found.children, urls=urls)
     return answer if call.sees_data else {name: answer[name] for name in answer if name not in DATA}
 
 
@@ -308,6 +338,10 @@ ID = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["
 async def things_of_run(call: Call) -> list[Thing]:
     """What a scope may name to reach a run. Raises RunNotFound."""
     run = await call.engine.run(call.environment_id, call.path("run"))
+    return things_of(run)
+
+
+def things_of(run: Run) -> list[Thing]:
     things: list[Thing] = [("runs", run.id), ("tasks", run.task)]
     things += [("tags", tag) for tag in json.loads(run.tags)]
     return things if run.batch_id is None else [*things, ("batch", run.batch_id)]

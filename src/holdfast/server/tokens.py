@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -18,6 +19,7 @@ WAITPOINT_SECONDS = 86_400
 MAX_LIFETIME_SECONDS = 30 * 86_400
 ALGORITHM = "HS256"  # the only one; what a token's header asks for is not looked at
 PATH = "/api/v1/waitpoints/tokens"
+OBJECTS = "/api/v1/objects"
 MAX_TOKEN = 8_192  # characters
 
 
@@ -51,6 +53,21 @@ class Signer:
             found |= hmac.compare_digest(self._hash(token_id, key).encode(), given.encode("utf-8", "replace"))
         return found
 
+    def object_url(self, method: str, key: str, expires: int) -> str:
+        """The address of an object for one method, until `expires` (epoch seconds)."""
+        # In these letters no proxy decodes anything too early.
+        name = base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+        signature = self._object_signature(method, key, expires, self._own())
+        return f"{self._public_url}{OBJECTS}/{name}?expires={expires}&signature={signature}"
+
+    def is_of_object(self, method: str, key: str, expires: int, given: str) -> bool:
+        """Whether `given` is the signature of such an address."""
+        found = False
+        for own in self._keys:
+            signature = self._object_signature(method, key, expires, own)
+            found |= hmac.compare_digest(signature.encode(), given.encode("utf-8", "replace"))
+        return found
+
     def signed(self, token_id: str, now_ms: int) -> dict[str, str]:
         """What the holder of a new token is given: its URL, and a bearer token that completes it for a day."""
         return {
@@ -79,6 +96,11 @@ class Signer:
         if not self._keys:
             raise Unprocessable(self._lacking)
         return self._keys[0]
+
+    def _object_signature(self, method: str, key: str, expires: int, own: str) -> str:
+        # A key of its own, so that no signature of another kind can be taken for one of these.
+        signing = hmac.new(own.encode(), b"holdfast object address", hashlib.sha256).digest()
+        return hmac.new(signing, f"{method}\n{expires}\n{key}".encode(), hashlib.sha256).hexdigest()
 
     def _hash(self, token_id: str, key: str) -> str:
         return hmac.new(key.encode(), token_id.encode(), hashlib.sha256).hexdigest()

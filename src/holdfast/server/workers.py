@@ -15,15 +15,17 @@ from holdfast.engine.reporting import Answer
 from holdfast.errors import HoldfastError, InvalidRequest
 from holdfast.model import limits
 from holdfast.model.duration import duration_ms
-from holdfast.model.packet import python_text
+from holdfast.model.packet import STORE, python_text
 from holdfast.model.retry import DEFAULT_POLICY, RetryPolicy
 from holdfast.model.run import Run
 from holdfast.model.task import QueueSpec, TaskSpec, default_queue
 from holdfast.server.access import Access
-from holdfast.server.problems import respond
+from holdfast.server.offload import placed, with_stored_output
+from holdfast.server.problems import problem, respond
 from holdfast.server.routing import Call, Endpoint
 from holdfast.server.runs import batch_item
 from holdfast.server.schemas import checked_schema
+from holdfast.server.variables import values_in_force
 from holdfast.server.waits import new_token
 from holdfast.wire import workers as wire
 from holdfast.wire.codec import decode
@@ -38,6 +40,7 @@ async def register(call: Call) -> Response:
     counts = Counter(task["id"] for task in body["tasks"])
     if twice := sorted(task_id for task_id, count in counts.items() if count > 1):
         raise InvalidRequest(f"tasks holds {twice[0]!r} more than once", "tasks")
+    variables = await values_in_force(call)
     registered = await call.engine.register(
         Registering(
             call.environment_id,
@@ -58,8 +61,14 @@ async def register(call: Call) -> Response:
             "version": registered.version,
             "environment": call.environment_id,
             "leaseMs": call.engine.lease_ms,
+            "variables": variables,
         }
     )
+
+
+async def read_variables(call: Call) -> Response:
+    """The environment's variables: a worker asks before it has anything to register, and whenever it starts an executor."""
+    return respond({"variables": await values_in_force(call)})
 
 
 async def claim(call: Call) -> Response:
@@ -99,7 +108,9 @@ async def report(call: Call) -> Response:
     refused = {
         index: reason for index, said in enumerate(body["reports"]) if (reason := _refusal(said)) is not None
     }
-    taken = [_as_taken(call, said) for index, said in enumerate(body["reports"]) if index not in refused]
+    taken = [
+        await _as_taken(call, said) for index, said in enumerate(body["reports"]) if index not in refused
+    ]
     answers = await call.engine.report(call.path("worker"), call.environment_id, taken)
     rest = iter(answers)
     return respond(
@@ -127,12 +138,18 @@ async def journal(call: Call) -> Response:
     )
 
 
-def _as_taken(call: Call, said: wire.Report) -> Mapping[str, Any]:
+async def _as_taken(call: Call, said: wire.Report) -> Mapping[str, Any]:
     """A report as the engine takes it: what it asks to be made is read here."""
+    if said["kind"] == "succeeded":
+        return await with_stored_output(call, said)
     if said["kind"] == "triggers":
         headers = {"x-holdfast-lease": f"{said['run']}:{said['lease']}"}
         items = [batch_item(call.environment_id, item, headers, None, None) for item in said["items"]]
-        return {**said, "items": items}
+        ready = await placed(call, items)
+        return {
+            **said,
+            "items": [problem(item) if isinstance(item, HoldfastError) else item for item in ready],
+        }
     if said["kind"] == "token":
         new = new_token(call.environment_id, said, said["run"])
         return {**said, "new": new, "sign": call.signer.signed}
@@ -189,7 +206,7 @@ def _claimed(run: Run, journal: Sequence[Mapping[str, Any]] | None) -> wire.Clai
         "attempt": run.attempt,
         "maxAttempts": run.max_attempts or 1,
         "maxDuration": run.max_duration,
-        "payload": None if run.payload is None else python_text(run.payload, run.payload_type),
+        **_payload(run),
         "tags": [] if run.tags == "[]" else json.loads(run.tags),
         "metadata": {} if run.metadata == "{}" else json.loads(run.metadata),
         "queue": run.queue,
@@ -208,6 +225,13 @@ def _claimed(run: Run, journal: Sequence[Mapping[str, Any]] | None) -> wire.Clai
         "activeMs": run.active_ms,
         "operations": run.operations,
     }
+
+
+def _payload(run: Run) -> wire.ClaimedPayload:
+    """What is in the object store the worker reads from there, so that no claim waits for it."""
+    if run.payload_type == STORE:
+        return {"payload": None, "payloadType": STORE}
+    return {"payload": None if run.payload is None else python_text(run.payload, run.payload_type)}
 
 
 _OK = {"status": "ok"}
@@ -230,6 +254,11 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 WORK = Access("work", ("workers",))
+VARIABLES = {
+    "type": "object",
+    "properties": {"variables": {"type": "object", "additionalProperties": {"type": "string"}}},
+    "required": ["variables"],
+}
 
 ENDPOINTS = (
     Endpoint(
@@ -239,6 +268,15 @@ ENDPOINTS = (
         "Register a worker",
         WORK,
         wire.REGISTRATION,
+        opens_branch=True,
+    ),
+    Endpoint(
+        "POST",
+        "/api/v1/workers/variables",
+        read_variables,
+        "Read the environment variables of executors",
+        WORK,
+        answer=VARIABLES,
         opens_branch=True,
     ),
     Endpoint(

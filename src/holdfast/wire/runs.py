@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from holdfast.model.packet import projection
+from holdfast.model.packet import JSON, projection
 from holdfast.model.run import Attempt, Run
 from holdfast.model.status import RunStatus
 
@@ -171,11 +171,22 @@ def full_run(
     root: Run | None = None,
     parent: Run | None = None,
     children: Sequence[Run] = (),
+    *,
+    urls: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The run structure, exactly. `output` is present only when the run completed successfully."""
+    """The run structure, exactly. `output` is present only when the run completed successfully.
+
+    urls  presigned ones of a payload or output in the object store, which stand in their place
+    """
+    urls = urls or {}
     answer = list_item(run)
-    answer["payload"] = None if run.payload is None else projection(run.payload, run.payload_type)
-    if run.status is RunStatus.COMPLETED_SUCCESSFULLY:
+    if "payload" in urls:
+        answer["payloadPresignedUrl"] = urls["payload"]
+    else:
+        answer["payload"] = None if run.payload is None else projection(run.payload, run.payload_type)
+    if "output" in urls:
+        answer["outputPresignedUrl"] = urls["output"]
+    elif run.status is RunStatus.COMPLETED_SUCCESSFULLY:
         answer["output"] = None if run.output is None else projection(run.output, run.output_type)
     answer["relatedRuns"] = {
         "root": None if root is None else list_item(root),
@@ -203,7 +214,9 @@ def full_run(
         "finishedAt",
         "isTest",
         "payload",
+        "payloadPresignedUrl",
         "output",
+        "outputPresignedUrl",
         "tags",
         "metadata",
         "relatedRuns",
@@ -214,14 +227,16 @@ def full_run(
 
 def result(run: Run) -> dict[str, Any]:
     """A finished run's outcome: `output` is JSON text, `error` as recorded (the wire contract, 4.8)."""
-    return outcome(run.id, run.task, run.status, run.output, run.error)
+    return outcome(run.id, run.task, run.status, run.output, run.error, run.output_type)
 
 
-def outcome(id: str, task: str, status: str, output: str | None, error: str | None) -> dict[str, Any]:
-    """The same of its parts."""
+def outcome(
+    id: str, task: str, status: str, output: str | None, error: str | None, output_type: str | None = None
+) -> dict[str, Any]:
+    """The same of its parts. The output of application/store is the name of an object."""
     head = {"id": id, "taskIdentifier": task, "status": status}
     if status == RunStatus.COMPLETED_SUCCESSFULLY:
         written = output if output is not None else "null"
-        return {"ok": True, **head, "output": written, "outputType": "application/json"}
+        return {"ok": True, **head, "output": written, "outputType": output_type or JSON}
     told = json.loads(error) if error else {"type": "STRING_ERROR", "raw": "the run failed"}
     return {"ok": False, **head, "error": told}

@@ -1,6 +1,7 @@
 """The worker protocol: what a worker sends and is answered.
 
     POST   /api/v1/workers                 Registration -> Registered
+    POST   /api/v1/workers/variables       -> {"variables": {"NAME": "value"}}
     POST   /api/v1/workers/{id}/claim      ClaimRequest -> ClaimAnswer   (held open up to waitMs)
     POST   /api/v1/workers/{id}/heartbeat  Heartbeat    -> {"leaseMs": 15000}
     POST   /api/v1/workers/{id}/reports    {"reports": [Report, …]} -> {"answers": [Answer, …]}
@@ -87,6 +88,9 @@ class Registered(TypedDict):
     version: str  # YYYYMMDD.N
     environment: str
     leaseMs: int
+    variables: dict[
+        str, str
+    ]  # of the environment, for executors; `POST /api/v1/workers/variables` tells them again
 
 
 class Heartbeat(TypedDict):
@@ -138,14 +142,20 @@ class JournalPage(TypedDict):
     operations: int
 
 
-class ClaimedRun(TypedDict):
+class ClaimedPayload(TypedDict):
+    payload: str | None  # JSON text
+    payloadType: NotRequired[
+        Literal["application/store"]
+    ]  # GET /api/v1/runs/{run}/packets/payload/content gives it
+
+
+class ClaimedRun(ClaimedPayload):
     id: str
     lease: int
     task: str
     attempt: int  # from 1
     maxAttempts: int
     maxDuration: int | None  # seconds
-    payload: str | None  # JSON text
     tags: list[str]
     metadata: dict[str, Any]
     queue: str
