@@ -72,12 +72,39 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
         {"timeout": "1h", "tags": ["a"], "idempotencyKey": "k", "schema": {"type": "object"}},
     ],
     ("POST", "/api/v1/waitpoints/tokens/{token}/complete"): [{}, {"data": {"a": [1]}}, {"data": None}],
+    ("POST", "/api/v1/deployments"): [
+        {"fingerprint": "f", "tasks": [{"id": "a"}]},
+        {
+            "fingerprint": "f",
+            "tasks": [{"id": "a", "retry": RETRY, "payloadSchema": {"type": "object"}}],
+            "queues": [{"name": "q", "concurrencyLimit": 1}],
+            "runtime": "python",
+            "runtimeVersion": "3.11.2",
+            "git": {"commitSha": "abc", "dirty": False},
+            "externalId": "web-1",
+            "skipPromotion": True,
+        },
+    ],
     ("POST", "/api/v1/queues/{queue}/pause"): [{"type": "task", "action": "pause"}, {"action": "resume"}],
     ("POST", "/api/v1/queues/{queue}/concurrency/override"): [{"type": "id", "concurrencyLimit": 0}],
     ("POST", "/api/v1/queues/{queue}/concurrency/reset"): [{}, {"type": "custom"}],
     ("POST", "/api/v1/bulk-actions"): [
         {"action": "cancel", "filter": {"tag": "a", "from": 1, "status": ["QUEUED"]}, "name": "tidy"},
         {"action": "replay", "runIds": ["run_x"], "targetRegion": "eu"},
+    ],
+    ("POST", "/api/v1/projects/{project}/envvars/{environment}"): [
+        {"name": "A", "value": ""},
+        {"name": "A", "value": "x", "isSecret": True},
+    ],
+    ("PUT", "/api/v1/projects/{project}/envvars/{environment}/{name}"): [{"value": "x"}],
+    ("POST", "/api/v1/projects/{project}/envvars/{environment}/import"): [
+        {
+            "variables": {"A": "x"},
+            "parentVariables": {},
+            "override": True,
+            "isSecret": False,
+            "source": {"type": "user", "userId": "u"},
+        }
     ],
     ("POST", "/api/v1/workers"): [
         {

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from holdfast.engine import batch as batches
 from holdfast.engine import bulk, finish, inspect, journal, operate, packet, queues
 from holdfast.engine import claim as claiming
+from holdfast.engine import deploy as deploying
 from holdfast.engine import keys as held_keys
 from holdfast.engine import projects as owners
 from holdfast.engine import token as tokens
@@ -24,6 +25,7 @@ from holdfast.engine import variables as settings
 from holdfast.engine.batch import BatchFound, CreatedBatch, Line, NewBatch, Placed
 from holdfast.engine.bulk import NewBulkAction
 from holdfast.engine.claim import Claim, Claimed, Registered, Registering
+from holdfast.engine.deploy import DeploymentFilters, DeploymentPage, NewDeployment, Promotion
 from holdfast.engine.hub import POLL_SECONDS, Hub
 from holdfast.engine.inspect import Ended
 from holdfast.engine.journal import JournalPage
@@ -37,6 +39,7 @@ from holdfast.engine.trigger import NewRun, Triggered, trigger
 from holdfast.errors import HoldfastError, StoreUnavailable, WorkerNotFound
 from holdfast.model.batch import Batch
 from holdfast.model.bulk import BulkAction
+from holdfast.model.deployment import Deployment
 from holdfast.model.environment import Environment, Project
 from holdfast.model.key import ApiKey
 from holdfast.model.queue import Lane, QueueState
@@ -303,6 +306,22 @@ class Engine:
 
     async def parent_environment(self, environment_id: str) -> str | None:
         return await self.store.read(lambda tx: settings.parent_id(tx, environment_id))
+
+    # Deployments
+
+    async def deploy(self, item: NewDeployment) -> Deployment:
+        return await self._one(deploying.deploy, item)
+
+    async def promote(self, item: Promotion) -> Deployment:
+        return await self._one(deploying.promote, item)
+
+    async def current_deployment(self, environment_id: str) -> Deployment:
+        return await self.store.read(lambda tx: deploying.current(tx, environment_id))
+
+    async def deployments_page(
+        self, environment_id: str, filters: DeploymentFilters, size: int, after: str | None
+    ) -> DeploymentPage:
+        return await self.store.read(lambda tx: deploying.page(tx, environment_id, filters, size, after))
 
     # Workers
 

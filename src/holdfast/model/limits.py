@@ -17,6 +17,7 @@ MAX_TAGS = 10  # tags; on a run
 MAX_TAG = 128  # characters; in a tag, which has at least one
 MAX_TASK_ID = 128  # characters; in the id of a task
 MAX_QUEUE_NAME = 128  # characters; in the name of a queue
+MAX_GIT = 16 * 1024  # bytes; what is told of the commit of a deployment
 MAX_EXTERNAL_ID = 128  # characters; in the external id of a deployment
 MAX_QUEUE_LIMIT = 100_000  # runs; of a queue that may be made to run at once
 MAX_CONCURRENCY_KEY = 128  # characters; in the concurrency key of a run

@@ -21,6 +21,7 @@ from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.server import (
     batches,
     bulk,
+    deployments,
     idempotency,
     listing,
     openapi,
@@ -53,6 +54,7 @@ ENDPOINTS = (
     *projects.ENDPOINTS,
     *public_tokens.ENDPOINTS,
     *packets.ENDPOINTS,
+    *deployments.ENDPOINTS,
     *queues.ENDPOINTS,
     *runs.ENDPOINTS,
     *timezones.ENDPOINTS,

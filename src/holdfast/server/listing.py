@@ -120,16 +120,18 @@ def _refuse_nul(value: str, name: str) -> None:
         raise InvalidRequest(f"{name} holds a NUL character", name)
 
 
-def created_between(query: Mapping[str, str], now: int) -> tuple[int | None, int | None]:
-    """What filter[createdAt] asks for, in epoch milliseconds."""
-    since = _moment(query, "filter[createdAt][from]")
-    until = _moment(query, "filter[createdAt][to]")
-    period = query.get("filter[createdAt][period]")
+def created_between(
+    query: Mapping[str, str], now: int, name: str = "filter[createdAt][{}]"
+) -> tuple[int | None, int | None]:
+    """What filter[createdAt] asks for, in epoch milliseconds. `name` is how its parts are written."""
+    since = _moment(query, name.format("from"))
+    until = _moment(query, name.format("to"))
+    period = query.get(name.format("period"))
     if period is not None:
         try:
-            since = max(since or 0, now - duration_ms(period, "filter[createdAt][period]"))
+            since = max(since or 0, now - duration_ms(period, name.format("period")))
         except HoldfastError as error:
-            raise InvalidRequest(str(error), "filter[createdAt][period]") from None
+            raise InvalidRequest(str(error), name.format("period")) from None
     return since, until
 
 

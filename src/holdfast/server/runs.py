@@ -102,6 +102,7 @@ def new_run(
         parent_id=options.get("parentRunId", parent_id),
         parent_lease=parent_lease if options.get("parentRunId", parent_id) == parent_id else None,
         version_lock=options.get("lockToVersion"),
+        external_deployment=options.get("externalDeploymentId"),
         batch_id=batch_id,
         request_key=request_key_of(headers) if single else request_key,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,14 +11,12 @@ from starlette.responses import Response
 
 from holdfast.engine import Registering
 from holdfast.engine.reporting import Answer
-from holdfast.errors import HoldfastError, InvalidRequest
+from holdfast.errors import HoldfastError
 from holdfast.model import limits
-from holdfast.model.duration import duration_ms
 from holdfast.model.packet import STORE, python_text
-from holdfast.model.retry import DEFAULT_POLICY, RetryPolicy
 from holdfast.model.run import Run
-from holdfast.model.task import QueueSpec, TaskSpec, default_queue
 from holdfast.server.access import Access
+from holdfast.server.manifests import MAX_MANIFEST_BYTES, queue_specs, task_specs
 from holdfast.server.offload import placed, with_stored_output
 from holdfast.server.problems import problem, respond
 from holdfast.server.routing import Call, Endpoint
@@ -32,31 +29,26 @@ from holdfast.wire.codec import decode
 from holdfast.wire.journal import entry
 
 MAX_REPORT_BYTES = 256 * 1024 * 1024  # two thousand outputs of ordinary size, or some of the largest
-MAX_REGISTRATION_BYTES = 32 * 1024 * 1024
 
 
 async def register(call: Call) -> Response:
-    body = await call.body(wire.REGISTRATION, limit=MAX_REGISTRATION_BYTES)
-    counts = Counter(task["id"] for task in body["tasks"])
-    if twice := sorted(task_id for task_id, count in counts.items() if count > 1):
-        raise InvalidRequest(f"tasks holds {twice[0]!r} more than once", "tasks")
+    body = await call.body(wire.REGISTRATION, limit=MAX_MANIFEST_BYTES)
     variables = await values_in_force(call)
     registered = await call.engine.register(
         Registering(
             call.environment_id,
             body["name"],
             body["fingerprint"],
-            [_task(task) for task in body["tasks"]],
-            [
-                QueueSpec(queue["name"], queue.get("concurrencyLimit"), queue.get("perKeyLimit"))
-                for queue in body.get("queues", [])
-            ],
+            task_specs(body["tasks"]),
+            queue_specs(body.get("queues", [])),
             call.engine.lease_ms,
             body.get("replaces"),
         )
     )
+    current = {} if registered.current is None else {"current": registered.current}
     return respond(
         {
+            **current,
             "workerId": registered.worker_id,
             "version": registered.version,
             "environment": call.environment_id,
@@ -170,32 +162,6 @@ def _refusal(said: wire.Report) -> str | None:
     except HoldfastError as error:
         return str(error)
     return None
-
-
-def _task(task: wire.WireTask) -> TaskSpec:
-    retry = task.get("retry")
-    policy = DEFAULT_POLICY
-    if retry is not None:
-        policy = RetryPolicy(
-            retry["maxAttempts"],
-            retry["factor"],
-            retry["minTimeoutInMs"],
-            retry["maxTimeoutInMs"],
-            retry["randomize"],
-        )
-    duration = task.get("maxDuration")
-    ttl = task.get("ttl")
-    schema = task.get("payloadSchema")
-    return TaskSpec(
-        task["id"],
-        task.get("queue", default_queue(task["id"])),
-        policy,
-        None if duration is None else max(limits.MIN_MAX_DURATION, duration),
-        None if ttl is None else max(0, duration_ms(ttl, f"tasks.{task['id']}.ttl")) or None,
-        task.get("machine"),
-        task.get("key"),
-        checked_schema(schema, f"tasks.{task['id']}.payloadSchema"),
-    )
 
 
 def _claimed(run: Run, journal: Sequence[Mapping[str, Any]] | None) -> wire.ClaimedRun:

@@ -54,6 +54,7 @@ class TriggerOptions(TypedDict, total=False):
     priority: Annotated[Number, Field(ge=-(10**9), le=10**9)]
     parentRunId: Text
     lockToVersion: Text
+    externalDeploymentId: Text | None
 
 
 class TriggerBody(TypedDict):

@@ -86,6 +86,7 @@ class Registration(TypedDict):
 class Registered(TypedDict):
     workerId: str
     version: str  # YYYYMMDD.N
+    current: NotRequired[str]  # the version that plain runs go to, where one is deployed
     environment: str
     leaseMs: int
     variables: dict[
