@@ -20,7 +20,15 @@ from server.world import KEYS, Names, World, error_shape, ok, refused, trigger
 pytestmark = pytest.mark.anyio
 
 
-NAMES = Names(task="echo", run="run_x", worker="worker_x", token="waitpoint_x", hash="0")
+NAMES = Names(
+    task="echo",
+    run="run_x",
+    worker="worker_x",
+    token="waitpoint_x",
+    hash="0",
+    project="proj_default",
+    environment="dev",
+)
 OPEN = ("/livez", "/readyz", "/openapi.json")
 ROUTES = [(endpoint.method, endpoint.path) for endpoint in ENDPOINTS]
 ANYONES = {"/api/v1/timezones"}  # takes no credential, and names none in its path

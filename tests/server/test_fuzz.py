@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from holdfast.engine import Engine
 from holdfast.server import ENDPOINTS, create_app
+from holdfast.server.vault import Vault
 from holdfast.stores import open_store
 from holdfast.wire.codec import encode
 from server.world import DEV_KEY, KEYS, Clock, Names, World, error_shape, ok, trigger
@@ -93,7 +94,7 @@ async def exchange(method: str, path: str, bodies: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(f"sqlite:///{Path(folder)}/holdfast.db", clock=Clock())
         engine = Engine(store)
-        app = create_app(engine, KEYS)
+        app = create_app(engine, KEYS, vault=Vault(["a master key of a test"]))
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
         headers = {"authorization": f"Bearer {DEV_KEY}"}
         try:
@@ -106,6 +107,7 @@ async def exchange(method: str, path: str, bodies: list[Any]) -> None:
                 await worker.claim()
                 token = await ok(client.post("/api/v1/waitpoints/tokens", json={}))
                 names = Names(task="echo", run=run, worker=worker.id, token=token["id"])
+                names |= {"project": "proj_default", "environment": "dev"}
                 for body in bodies:
                     if isinstance(body, dict) and isinstance(body.get("reports"), list):
                         body = {"reports": [about(report, run, worker.held) for report in body["reports"]]}

@@ -24,6 +24,7 @@ from holdfast.server.runs import batch_item
 from holdfast.server.schemas import checked_schema
 from holdfast.server.variables import values_in_force
 from holdfast.server.waits import new_token
+from holdfast.wire import answers
 from holdfast.wire import workers as wire
 from holdfast.wire.codec import decode
 from holdfast.wire.journal import entry
@@ -246,7 +247,13 @@ ENDPOINTS = (
         opens_branch=True,
     ),
     Endpoint(
-        "POST", "/api/v1/workers/{worker}/claim", claim, "Claim runs and learn of cancels", WORK, wire.CLAIM
+        "POST",
+        "/api/v1/workers/{worker}/claim",
+        claim,
+        "Claim runs and learn of cancels",
+        WORK,
+        wire.CLAIM,
+        wire.CLAIM_ANSWER,
     ),
     Endpoint(
         "POST",
@@ -255,10 +262,17 @@ ENDPOINTS = (
         "Renew a worker's lease",
         WORK,
         wire.HEARTBEAT,
+        wire.LEASED,
         body_optional=True,
     ),
     Endpoint(
-        "POST", "/api/v1/workers/{worker}/reports", report, "Report about claimed runs", WORK, wire.REPORTS
+        "POST",
+        "/api/v1/workers/{worker}/reports",
+        report,
+        "Report about claimed runs",
+        WORK,
+        wire.REPORTS,
+        wire.ANSWERS,
     ),
     Endpoint(
         "POST",
@@ -267,6 +281,14 @@ ENDPOINTS = (
         "Read a claimed run's journal",
         WORK,
         wire.JOURNAL,
+        wire.JOURNAL_PAGE,
     ),
-    Endpoint("DELETE", "/api/v1/workers/{worker}", leave, "Give everything back and leave", WORK),
+    Endpoint(
+        "DELETE",
+        "/api/v1/workers/{worker}",
+        leave,
+        "Give everything back and leave",
+        WORK,
+        answer=answers.OBJECT,
+    ),
 )

@@ -387,8 +387,21 @@ class Answer(TypedDict):
     value: NotRequired[str]
 
 
+class Answers(TypedDict):
+    answers: list[Answer]  # in the order of the reports
+
+
+class Leased(TypedDict):
+    leaseMs: int
+
+
 REGISTRATION: TypeAdapter[Registration] = TypeAdapter(Registration)
 HEARTBEAT: TypeAdapter[Heartbeat] = TypeAdapter(Heartbeat)
 CLAIM: TypeAdapter[ClaimRequest] = TypeAdapter(ClaimRequest)
 REPORTS: TypeAdapter[Reports] = TypeAdapter(Reports)
 JOURNAL: TypeAdapter[JournalRequest] = TypeAdapter(JournalRequest)
+REGISTERED: TypeAdapter[Registered] = TypeAdapter(Registered)
+CLAIM_ANSWER: TypeAdapter[ClaimAnswer] = TypeAdapter(ClaimAnswer)
+LEASED: TypeAdapter[Leased] = TypeAdapter(Leased)
+ANSWERS: TypeAdapter[Answers] = TypeAdapter(Answers)
+JOURNAL_PAGE: TypeAdapter[JournalPage] = TypeAdapter(JournalPage)
