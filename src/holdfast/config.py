@@ -21,6 +21,7 @@ FALLBACKS = {"HOLDFAST_API_URL": "TRIGGER_API_URL", "HOLDFAST_SECRET_KEY": "TRIG
 MIN_MASTER_KEY = 32
 MAX_MASTER_KEY = 1_024
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+BUCKETS = ("s3://", "gs://", "az://")
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 BYTES = {"": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
 PART = re.compile(r"([0-9]{1,9})([wdhms])")
@@ -72,6 +73,12 @@ def address(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError('expected an address such as "http://localhost:3030"')
     return value.rstrip("/")
+
+
+def object_store(value: str) -> str:
+    if "://" in value and not value.startswith(("file://", *BUCKETS)):
+        raise ValueError(f"expected a folder such as file:///var/lib/objects, or one of {', '.join(BUCKETS)}")
+    return value
 
 
 def level(value: str) -> str:
@@ -135,6 +142,13 @@ class Settings:
         "How the world outside reaches the server, such as `https://jobs.example.com`: the addresses of tokens "
         "begin with it. By default the address it listens on.",
         address,
+    )
+    object_store_url: str = setting(
+        "",
+        "Where payloads and outputs over 512 KiB are kept: a folder such as `file:///var/lib/holdfast/objects`, or "
+        "`s3://bucket/prefix`, `gs://…`, `az://…` with the usual variables of these services (extra `s3`). By default the "
+        "folder `objects` beside an SQLite database, else `.holdfast/objects`. All servers of a database need the same one.",
+        object_store,
     )
     lease: timedelta = setting(  # noqa: RUF009  # durations are immutable
         "15s", "How long a worker may stay silent before its runs are given to others.", positive_duration

@@ -15,7 +15,10 @@ import httpx2
 from holdfast.cli.folder import client_settings
 from holdfast.errors import HoldfastError, ResultTimeout, ServerUnreachable
 from holdfast.model.limits import MAX_PAGE
+from holdfast.model.packet import JSON as JSON_TYPE
+from holdfast.model.packet import STORE
 from holdfast.model.status import FINAL
+from holdfast.wire.packets import text_of
 
 EXIT_CODES = {400: 2, 401: 3, 403: 3, 404: 4, 409: 5, 422: 2}
 HINTS = {
@@ -106,7 +109,22 @@ class Server:
     def results(self, runs: list[str], tokens: list[str]) -> JSON:
         """The results of runs and tokens that have ended, by id."""
         answer = self.post("/api/v1/runs/results", {"runs": runs, "tokens": tokens})
-        return {one["id"]: one for one in (*answer["results"], *answer["tokens"])}
+        results = [self._with_output(result) for result in answer["results"]]
+        return {one["id"]: one for one in (*results, *answer["tokens"])}
+
+    def content(self, run_id: str, field: str) -> str:
+        """The "payload" or "output" of a run that has it in the object store, as JSON text."""
+        response = self._answered("GET", f"/api/v1/runs/{quote(run_id, safe='')}/packets/{field}/content")
+        if not response.is_success:
+            raise Refused(
+                response.status_code, f"the {field} of {run_id} can not be read: {response.text[:200]}"
+            )
+        return text_of(response.content, response.headers.get("content-type", JSON_TYPE), field)
+
+    def _with_output(self, result: JSON) -> JSON:
+        if result.get("outputType") != STORE:
+            return result
+        return {**result, "output": self.content(result["id"], "output"), "outputType": JSON_TYPE}
 
     def finished(self, run_id: str, timeout: float | None) -> JSON:
         """The result of a run, once it has ended; raises ResultTimeout after `timeout` seconds."""
@@ -116,7 +134,7 @@ class Server:
             query = {"waitMs": str(max(0, min(WAIT_MS, left_ms)))}
             try:
                 answer: JSON = self.get(f"/api/v1/runs/{quote(run_id, safe='')}/result", query)
-                return answer
+                return self._with_output(answer)
             except Refused as error:
                 if error.status != 404:
                     raise
@@ -136,11 +154,14 @@ class Server:
                 raise ResultTimeout(f"run {run_id} did not end within {timeout:g} seconds; it goes on")
             time.sleep(0.25)
 
-    def _ask(self, method: str, path: str, **content: Any) -> Any:
+    def _answered(self, method: str, path: str, **content: Any) -> httpx2.Response:
         try:
-            response = self._client.request(method, path, **content)
+            return self._client.request(method, path, **content)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise Unreachable(f"no answer from {self.url}: {str(error) or type(error).__name__}") from error
+
+    def _ask(self, method: str, path: str, **content: Any) -> Any:
+        response = self._answered(method, path, **content)
         try:
             answer = response.json()
         except ValueError:

@@ -68,7 +68,10 @@ def verdict(there: Server, listed: JSON) -> str | None:
     task = registry.tasks().get(listed["taskIdentifier"])
     if task is None:
         return f"there is no task {safe(listed['taskIdentifier'])}"
-    run = as_claimed(there.run(listed["id"]), journal)
+    found = there.run(listed["id"])
+    if "payloadPresignedUrl" in found:
+        found["payload"] = json.loads(there.content(listed["id"], "payload"))
+    run = as_claimed(found, journal)
 
     async def fetch(runs: Sequence[str], tokens: Sequence[str]) -> dict[str, Any]:
         return await asyncio.to_thread(there.results, list(runs), list(tokens))

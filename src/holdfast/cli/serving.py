@@ -125,6 +125,7 @@ async def serve(
     """
     from holdfast.engine import Engine
     from holdfast.server import create_app
+    from holdfast.server.objects import open_objects
     from holdfast.server.vault import Vault
     from holdfast.stores import open_store
 
@@ -142,6 +143,7 @@ async def serve(
             keys,
             public_url=settings.public_url or f"http://{shown}:{port}",
             vault=Vault(settings.master_keys),
+            objects=open_objects(settings.object_store_url, settings.database_url),
         )
         web = web_server(app, settings)
         with Signals().taken() as signals:

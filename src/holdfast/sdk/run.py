@@ -14,6 +14,7 @@ from holdfast.model.duration import duration_ms
 from holdfast.model.status import FINAL, RunStatus
 from holdfast.sdk.context import Durable, current_durable, refuse_in_step
 from holdfast.sdk.policy import Flow, Request, asked
+from holdfast.sdk.stored import with_stored
 from holdfast.sdk.transport import Connection, refuse_in_loop
 from holdfast.sdk.waiting import Result, deadline_of, failure, next_results
 
@@ -245,6 +246,7 @@ def path_of(run_id: str, version: str = "v1", rest: str = "") -> str:
 
 def reading(run_id: str) -> Flow[dict[str, Any]]:
     data: dict[str, Any] = yield from asked(Request("GET", path_of(run_id, "v3")))
+    yield from with_stored(data)
     return data
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from holdfast import errors
 from holdfast.model.status import RunStatus
 from holdfast.sdk.policy import PATIENT_TRIES, Flow, Pause, Request, asked
+from holdfast.sdk.stored import with_outputs
 
 HELD_MS = 25_000  # how long the server is asked to hold back one answer
 ASKED_AT_ONCE = 500
@@ -48,6 +49,7 @@ def next_results(ids: Sequence[str], deadline: float | None) -> Flow[list[Result
         answer = yield from asked(request)
         results: list[Result] = answer["results"]
         if results:
+            yield from with_outputs(results)
             return results
         if left <= 0:
             shown = ids[0] if len(ids) == 1 else f"{len(ids)} runs"
@@ -62,6 +64,7 @@ def ended(runs: Sequence[str], tokens: Sequence[str], wait_ms: int) -> Flow[dict
     answer = yield from asked(
         Request("POST", "/api/v1/runs/results", body, timeout=wait_ms / 1_000 + 15, tries=PATIENT_TRIES)
     )
+    yield from with_outputs(answer["results"])
     return {one["id"]: one for one in (*answer["results"], *answer["tokens"])}
 
 

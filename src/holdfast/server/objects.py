@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, Protocol
+from urllib.parse import unquote
 
+from holdfast.config import BUCKETS
 from holdfast.errors import BadSetting, ObjectStoreUnavailable, PayloadTooLarge
 from holdfast.model.limits import MAX_PACKET
 
 CHUNK = 256 * 1024
 Method = Literal["GET", "PUT"]
-BUCKETS = ("s3://", "gs://", "az://", "azure://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +143,25 @@ class Folder:
             return None
 
 
-def open_objects(url: str) -> Objects:
-    """The store that an address names: a folder (`.holdfast/objects`, `file:///var/lib/objects`) or `s3://bucket/prefix`.
+def open_objects(url: str, database_url: str = "") -> Objects:
+    """The store that an address names: a folder (`file:///var/lib/objects`) or a bucket (`s3://bucket/prefix`).
 
-    Raises BadSetting.
+    Without an address the folder `objects` beside an SQLite database, else below `.holdfast`. Raises BadSetting.
     """
+    if not url:
+        beside = database_url.removeprefix("sqlite:///") if database_url.startswith("sqlite:///") else ""
+        beside = "" if beside == ":memory:" else beside
+        return Folder(Path(unquote(beside) or ".holdfast/holdfast.db").absolute().parent / "objects")
     if url.startswith(BUCKETS):
         from holdfast.server.buckets import Bucket
 
         return Bucket(url)
     path = url.removeprefix("file://").removeprefix("file:")
-    if not path or "://" in path:
+    if not path:
         raise BadSetting(
-            f"HOLDFAST_OBJECT_STORE_URL is {url!r}: expected a folder such as .holdfast/objects or "
-            "file:///var/lib/holdfast/objects, or s3://bucket/prefix, gs://…, az://…"
+            f"HOLDFAST_OBJECT_STORE_URL is {url!r}: expected a folder such as file:///var/lib/holdfast/objects"
         )
-    return Folder(Path(path))
+    return Folder(Path(path).absolute())
 
 
 def _close(file: IO[bytes]) -> None:

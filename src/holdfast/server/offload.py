@@ -22,12 +22,11 @@ from holdfast.errors import (
     PayloadTooLarge,
     Unprocessable,
 )
-from holdfast.model import superjson
 from holdfast.model.ids import Ids
 from holdfast.model.limits import OFFLOADED
-from holdfast.model.packet import JSON, OWN, STORE, SUPERJSON, TEXT, checked_name, packet_key, python_value
+from holdfast.model.packet import JSON, OWN, STORE, checked_name, packet_key, python_value
 from holdfast.server.routing import Call
-from holdfast.wire.codec import decode
+from holdfast.wire.packets import value_of
 
 log = logging.getLogger("holdfast.server")
 
@@ -114,26 +113,5 @@ async def _looked_into(call: Call, item: NewRun) -> NewRun:
         raise Unprocessable(
             f"payload is {name!r}: no such packet, upload it first (PUT /api/v2/packets/…)", "payload"
         )
-    content = await asyncio.to_thread(value_of, await found.data(), found.data_type)
+    content = await asyncio.to_thread(value_of, await found.data(), found.data_type, "payload")
     return replace(item, payload=name, content=content)
-
-
-def value_of(data: bytes, data_type: str) -> Any:
-    """The value in an object, as Python code is given it. Raises InvalidRequest or Unprocessable."""
-    if data_type == TEXT:
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidRequest(f"payload is no UTF-8: {error}", "payload") from None
-        if "\x00" in text:
-            raise InvalidRequest("payload holds a NUL character", "payload")
-        return text
-    if data_type not in (JSON, SUPERJSON):
-        raise Unprocessable(
-            f"payload was uploaded as {data_type[:80]!r}: that is no type of a payload", "payload"
-        )
-    value = decode(data, "payload")
-    if data_type == SUPERJSON:
-        superjson.check(value, "payload")
-        return superjson.decoded(value)
-    return value

@@ -101,7 +101,7 @@ class MiddlewareFailed(HoldfastError):
 async def run_attempt(
     task: Task[Any, Any],
     run: CurrentRun,
-    payload_text: str | None,
+    payload: str | Callable[[], Awaitable[str]] | None,
     *,
     max_attempts: int | None = None,
     in_thread: InThread = asyncio.to_thread,
@@ -111,6 +111,7 @@ async def run_attempt(
 ) -> Outcome:
     """Run `task` once and say how it ended. Only a cancellation is raised.
 
+    payload       as JSON text, or what reads it from the object store
     max_attempts  the run's own number; None takes the task's
     in_thread     where sync functions run
     branches      keeps track of the asyncio tasks that the code starts
@@ -119,14 +120,19 @@ async def run_attempt(
     """
     branches = branches or Branches()
     with entered(run), branches.entered():
+        attempts = max_attempts or task.retry.policy.max_attempts
+        attempt = _Attempt(task, run, in_thread, attempts, durable, resumed)
+        if callable(payload):
+            try:
+                payload = await payload()
+            except HoldfastError as error:
+                return attempt.unread(error)
         try:
-            args, kwargs = task.decode_payload(payload_text, run)
+            args, kwargs = task.decode_payload(payload, run)
         except HoldfastError as error:
             return Outcome(
                 error=_internal("TASK_INPUT_ERROR", f"the payload does not fit {task.id}: {error}")
             )
-        attempts = max_attempts or task.retry.policy.max_attempts
-        attempt = _Attempt(task, run, in_thread, attempts, durable, resumed)
         branches.on_wait = lambda: attempt.each("on_wait", run)
         try:
             return await attempt.perform(args, kwargs)
@@ -180,6 +186,13 @@ class _Attempt:
         await self.each("on_success", self.run, value)
         await self.each("on_complete", self.run)
         return Outcome(output=output)
+
+    def unread(self, error: HoldfastError) -> Outcome:
+        """The outcome where the payload could not be read: another attempt may find the object store there."""
+        text = f"the payload of {self.task.id} can not be read from the object store: {error}"
+        if isinstance(error, REFUSALS):
+            return Outcome(error=_internal("TASK_INPUT_ERROR", text))
+        return Outcome(error={**as_data(error), "message": text}, retry_delay_ms=self._retry_delay_ms(error))
 
     def _held_up(self, error: BaseException | None) -> Outcome | None:
         """The outcome of code that was unwound for a suspension, or that can not go on as it is recorded."""

@@ -31,6 +31,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from holdfast.model.error import internal_error
+from holdfast.model.packet import STORE
 from holdfast.sdk import registry
 from holdfast.sdk.context import CurrentRun
 from holdfast.sdk.task import Task
@@ -155,7 +156,7 @@ class Executor:
             outcome = await run_attempt(
                 task,
                 current,
-                run["payload"],
+                running.link.payload if run.get("payloadType") == STORE else run["payload"],
                 max_attempts=run["maxAttempts"],
                 in_thread=self._in_thread(running),
                 branches=running.branches,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from holdfast.sdk.client import default_client
+from holdfast.sdk.stored import content
 from holdfast.sdk.waiting import ended
 from holdfast.worker.pipe import Message
 
@@ -72,6 +73,10 @@ class PipeLink:
 
     async def results(self, runs: Sequence[str], tokens: Sequence[str], wait_ms: int) -> dict[str, Any]:
         return await default_client().connection.arun(ended(runs, tokens, wait_ms))
+
+    async def payload(self) -> str:
+        """The payload of a run that has it in the object store, as JSON text. Raises NotFound, ServerUnreachable."""
+        return await default_client().connection.arun(content(self._run["id"], "payload"))
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
