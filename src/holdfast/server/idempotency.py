@@ -7,7 +7,7 @@ from starlette.responses import Response
 from holdfast.server.access import Access
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint
-from holdfast.server.runs import ID
+from holdfast.wire import answers
 from holdfast.wire import runs as wire
 
 
@@ -25,6 +25,6 @@ ENDPOINTS = (
         "Give an idempotency key back",
         Access("write", ("runs",), tokens=True),
         wire.RESET_KEY,
-        ID,
+        answers.ID,
     ),
 )

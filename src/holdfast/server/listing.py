@@ -16,7 +16,7 @@ from holdfast.model.environment import type_named
 from holdfast.server.access import Access
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number
-from holdfast.wire import versions
+from holdfast.wire import answers, versions
 from holdfast.wire.runs import list_item
 
 MAX_VALUES = 100
@@ -156,6 +156,8 @@ ENDPOINTS = (
         list_runs,
         "List runs, newest first",
         Access("read", ("runs",), public_keys=True, tokens=True, inside=True),
+        answer=answers.RUNS,
+        sdk_answer=answers.SDK_RUNS,
         query=PAGED,
     ),
 )

@@ -136,7 +136,8 @@ class Endpoint:
     summary: str
     access: Access | None
     body: TypeAdapter[Any] | None = None
-    answer: Mapping[str, Any] | None = None
+    answer: Mapping[str, Any] | TypeAdapter[Any] | None = None
+    sdk_answer: Mapping[str, Any] | None = None
     query: tuple[str, ...] = ()
     body_optional: bool = False
     status: int = 200
@@ -153,6 +154,8 @@ class Endpoint:
             else:
                 credential = await keyring.credential(request, opens_branch=self.opens_branch)
             signer = await keyring.signer(credential.environment_id)
+            if signer is None and self.access is None:
+                signer = Signer(credential.environment_id, (), "")  # of no environment: nothing to sign here
             if signer is None:
                 raise NotAuthorised("Invalid API key: its environment is there no more")
             call = Call(request, engine, credential, signer, vault, body_seconds)

@@ -23,8 +23,8 @@ from holdfast.server.presign import addresses, stored_name
 from holdfast.server.problems import invalid, problem, respond
 from holdfast.server.routing import Call, Endpoint, query_number
 from holdfast.server.tokens import HANDLE_SECONDS
+from holdfast.wire import answers, versions
 from holdfast.wire import runs as wire
-from holdfast.wire import versions
 from holdfast.wire.codec import decode, encode_checked
 from holdfast.wire.journal import numbered
 from holdfast.wire.waits import token_result
@@ -332,10 +332,6 @@ def request_key_of(headers: Mapping[str, str]) -> str | None:
     return key
 
 
-RUN = {"type": "object", "description": "The run structure"}
-ID = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
-
-
 async def things_of_run(call: Call) -> list[Thing]:
     """What a scope may name to reach a run. Raises RunNotFound."""
     run = await call.engine.run(call.environment_id, call.path("run"))
@@ -377,7 +373,7 @@ ENDPOINTS = (
         "Trigger a run",
         Access("trigger", ("tasks",), _this_task, tokens=True),
         wire.TRIGGER,
-        ID,
+        answers.TRIGGERED,
         body_optional=True,
     ),
     Endpoint(
@@ -386,7 +382,8 @@ ENDPOINTS = (
         retrieve,
         "Read a run",
         replace(READ_RUN, public_keys=True),
-        answer=RUN,
+        answer=answers.RUN,
+        sdk_answer=answers.SDK_RUN,
     ),
     Endpoint(
         "POST",
@@ -394,7 +391,7 @@ ENDPOINTS = (
         cancel,
         "Cancel a run and its descendants",
         Access("write", ("runs", "tasks"), things_to_cancel, tokens=True),
-        answer=ID,
+        answer=answers.ID,
     ),
     Endpoint(
         "POST",
@@ -403,7 +400,7 @@ ENDPOINTS = (
         "Run the same again",
         WRITE_RUN,
         wire.REPLAY,
-        ID,
+        answers.ID,
         body_optional=True,
     ),
     Endpoint(
@@ -413,10 +410,26 @@ ENDPOINTS = (
         "Move a delayed run",
         WRITE_RUN,
         wire.RESCHEDULE,
-        RUN,
+        answers.RUN,
+        answers.SDK_RUN,
     ),
-    Endpoint("POST", "/api/v1/runs/{run}/tags", add_tags, "Add tags to a run", WRITE_RUN, wire.TAGS),
-    Endpoint("GET", "/api/v1/runs/{run}/metadata", read_metadata, "Read a run's metadata", READ_RUN_ONLY),
+    Endpoint(
+        "POST",
+        "/api/v1/runs/{run}/tags",
+        add_tags,
+        "Add tags to a run",
+        WRITE_RUN,
+        wire.TAGS,
+        answers.MESSAGE,
+    ),
+    Endpoint(
+        "GET",
+        "/api/v1/runs/{run}/metadata",
+        read_metadata,
+        "Read a run's metadata",
+        READ_RUN_ONLY,
+        answer=answers.METADATA,
+    ),
     Endpoint(
         "PUT",
         "/api/v1/runs/{run}/metadata",
@@ -424,6 +437,7 @@ ENDPOINTS = (
         "Change a run's metadata",
         WRITE_RUN,
         wire.METADATA,
+        answers.METADATA,
     ),
     Endpoint(
         "GET",
@@ -431,6 +445,7 @@ ENDPOINTS = (
         result,
         "Read or await a run's result",
         READ_RUN_ONLY,
+        answer=answers.RESULT,
         query=("waitMs",),
     ),
     Endpoint(
@@ -440,6 +455,7 @@ ENDPOINTS = (
         "Await the first of several runs and tokens",
         Access("read", ("runs",)),
         wire.RESULTS,
+        answers.RESULTS,
     ),
     Endpoint(
         "GET",
@@ -447,6 +463,7 @@ ENDPOINTS = (
         read_journal,
         "Read what a run has recorded",
         READ_RUN_ONLY,
+        answer=answers.JOURNAL,
         query=("page[size]", "page[after]"),
     ),
     Endpoint(
@@ -455,6 +472,7 @@ ENDPOINTS = (
         logs,
         "Read what a run logged",
         READ_RUN_ONLY,
+        answer=answers.LOGS,
         query=("page[size]", "page[after]"),
     ),
 )

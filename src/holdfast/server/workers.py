@@ -235,6 +235,7 @@ ENDPOINTS = (
         "Register a worker",
         WORK,
         wire.REGISTRATION,
+        wire.REGISTERED,
         opens_branch=True,
     ),
     Endpoint(
