@@ -26,6 +26,8 @@ COMMANDS = {
     "trigger": "holdfast.cli.trigger:trigger",
     "runs": "holdfast.cli.runs:runs",
     "queues": "holdfast.cli.queues:queues",
+    "deploy": "holdfast.cli.deploy:deploy",
+    "deployments": "holdfast.cli.deployments:deployments",
     "keys": "holdfast.cli.keys:keys",
     "projects": "holdfast.cli.projects:projects",
     "environments": "holdfast.cli.projects:environments",

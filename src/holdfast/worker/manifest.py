@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from holdfast.errors import HoldfastError, TaskImportFailed
 from holdfast.model.error import clean
 from holdfast.sdk import registry
 from holdfast.worker.pipe import Message
+
+INSTALLED = {"site-packages", "dist-packages"}
+ELSEWHERE = (Path(sysconfig.get_path("stdlib")), Path(__file__).parents[1])
 
 
 def collect(names: Sequence[str]) -> Message:
@@ -42,16 +46,36 @@ def collect(names: Sequence[str]) -> Message:
         },
     }
     digest = hashlib.sha256(to_json(described))
-    for source in sorted({_source(task.fn) for task in tasks.values()}):
-        if source:
-            digest.update(Path(source).read_bytes())
+    for name, source in sorted(_sources([task.fn for task in tasks.values()]).items()):
+        digest.update(name.encode())
+        digest.update(source.read_bytes())
     return {**described, "failures": failures, "fingerprint": digest.hexdigest()}
 
 
-def _source(function: Any) -> str:
-    module = sys.modules.get(getattr(inspect.unwrap(function), "__module__", ""))
-    path = getattr(module, "__file__", None)
-    return path if isinstance(path, str) and Path(path).is_file() else ""
+def _sources(functions: Sequence[Any]) -> dict[str, Path]:
+    """The files that the code of these functions is made of, by module: all that are imported and lie where theirs do.
+
+    What is installed is no part of it, nor is Holdfast, whose commands import more of it than executors do.
+    """
+    roots = set()
+    for function in functions:
+        name = getattr(inspect.unwrap(function), "__module__", "")
+        if (file := _file_of(name)) is not None:
+            is_package = file.name == "__init__.py"
+            roots.add(file.parents[name.count(".") + is_package] if name != "__main__" else file.parent)
+    found = {}
+    for name in list(sys.modules):
+        file = _file_of(name)
+        if file is None or name == "__main__" or any(file.is_relative_to(place) for place in ELSEWHERE):
+            continue
+        if not INSTALLED & set(file.parts) and any(file.is_relative_to(root) for root in roots):
+            found[name] = file
+    return found
+
+
+def _file_of(module: str) -> Path | None:
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return Path(path) if isinstance(path, str) and Path(path).is_file() else None
 
 
 def _sentence(failure: TaskImportFailed) -> str:

@@ -63,6 +63,8 @@ class Membership:
     def __init__(self, api: Api, registered: dict[str, Any], owner: MembershipOwner, sent_at: float) -> None:
         self.id = str(registered["workerId"])
         self.version = str(registered["version"])
+        self.variables: dict[str, str] = registered.get("variables", {})  # of the environment, for executors
+        self.current: str | None = registered.get("current")  # what is deployed, where something is
         self.lease_seconds = int(registered["leaseMs"]) / 1_000
         self.leaving = False  # claims no more runs
         self.deleting = False

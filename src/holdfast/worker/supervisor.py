@@ -12,7 +12,8 @@ import asyncio
 import math
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from holdfast.errors import WorkerNotFound
@@ -26,6 +27,7 @@ from holdfast.worker.pipe import Message
 from holdfast.worker.registration import register
 from holdfast.worker.shutdown import FLUSH_SECONDS, shut_down
 from holdfast.worker.talk import Talk
+from holdfast.worker.variables import Variables
 
 TICK_SECONDS = 0.1
 PLACES_PER_EXECUTOR = 100
@@ -111,7 +113,9 @@ class Supervisor:
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Work until `drain`, `stop_now`, or until `stop` is set."""
-        self._custody = Custody(self._settings, self._talk, self._freed)
+        self._variables = Variables(self._api)
+        settings = replace(self._settings, variables=self._variables.current)
+        self._custody = Custody(settings, self._talk, self._freed)
         self._fleet = self._custody.fleet
         try:
             async with asyncio.TaskGroup() as group:
@@ -119,7 +123,8 @@ class Supervisor:
                 helpers = [group.create_task(self._tick())]
                 if stop is not None:
                     helpers.append(group.create_task(self._obey(stop)))
-                self._fleet.start()
+                if await self._unless_draining(self._variables.first()):
+                    self._fleet.start()
                 if await self._first_manifest():
                     await self._join()
                     await self._draining.wait()
@@ -201,19 +206,36 @@ class Supervisor:
         if self._replaces is not None:
             registration["replaces"] = self._replaces
         joining = asyncio.ensure_future(register(self._api, registration, self))
-        draining = asyncio.ensure_future(self._draining.wait())
-        await asyncio.wait((joining, draining), return_when=asyncio.FIRST_COMPLETED)
-        draining.cancel()
-        if not joining.done():
-            joining.cancel()
+        if not await self._unless_draining(joining):
             return
         former, self.membership = self.membership, joining.result()
+        self._variables.told(self.membership.variables)
         self._replaces = None
         self._rejoining = False
         self._lives[self.membership] = self._group.create_task(self._live(self.membership))
         if former is not None and former in self._lives:
             former.stop_claiming()
         self.joined.set()
+        self._tell_current(self.membership)
+
+    def _tell_current(self, membership: Membership) -> None:
+        if membership.current not in (None, membership.version):
+            self._talk.say(
+                f"this code is version {membership.version}, and version {membership.current} is deployed: only runs "
+                "that belong to this version come here; `holdfast deploy` or `holdfast deployments promote` changes that"
+            )
+
+    async def _unless_draining(self, work: Awaitable[Any]) -> bool:
+        """Whether `work` was done before this worker was told to stop; raises what it raises."""
+        working = asyncio.ensure_future(work)
+        draining = asyncio.ensure_future(self._draining.wait())
+        await asyncio.wait((working, draining), return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        if not working.done():
+            working.cancel()
+            return False
+        working.result()
+        return True
 
     async def _live(self, membership: Membership) -> None:
         """Keep a membership until it is left or lost; after a loss join again as its successor."""
