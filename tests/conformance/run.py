@@ -23,6 +23,7 @@ import databases
 
 ROOT = Path(__file__).parents[2]
 SUITE = ROOT.parent / "shared" / "specs" / "trigger-conformance"
+TASKS = Path(__file__).with_name("tasks.py")
 STORES = ("sqlite", "postgres")
 LATER = ("t3-", "t4-schedules")  # realtime; schedules come with flow control
 READY_SECONDS = 30
@@ -57,15 +58,15 @@ def files(suite: Path) -> list[str]:
 
 
 @contextmanager
-def served(store: str) -> Iterator[dict[str, str]]:
-    """`holdfast dev` with the fixture tasks over an empty store; answers what the suite's environment is."""
+def served(store: str, tasks: Path = TASKS) -> Iterator[dict[str, str]]:
+    """`holdfast dev` with these tasks over an empty store; answers what the suite's environment is."""
     key = f"tr_dev_{secrets.token_hex(16)}"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
         url = f"sqlite:///{folder}/holdfast.db"
         if store == "postgres":
             url = stack.enter_context(databases.empty_schema(stack.enter_context(databases.server())))
-        command = [sys.executable, "-m", "holdfast", "dev", str(Path(__file__).parent / "tasks.py")]
+        command = [sys.executable, "-m", "holdfast", "dev", str(tasks)]
         command += ["--port", "0", "--no-reload", "--database", url]
         environment = {**os.environ, "HOLDFAST_SECRET_KEY": key}
         log = folder / "log"

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from conformance.run import served
+from docs.pages import ROOT, blocks
 
 HERE = Path(__file__).parent
+PAGE = ROOT / "docs" / "typescript-sdk.md"
 NODE = shutil.which("node")
 
 
@@ -42,3 +44,18 @@ def test_the_sdk_works_unchanged(store: str) -> None:
             command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=180, check=False
         )
     assert said.returncode == 0, said.stdout[-20_000:] + said.stderr[-5_000:]
+
+
+@pytest.mark.usefixtures("sdk")
+def test_the_page_about_the_sdk_says_what_works(tmp_path: Path) -> None:
+    [tasks] = [block.text for block in blocks(PAGE) if block.mark == "file: jobs.py"]
+    (tmp_path / "jobs.py").write_text(tasks)
+    programs = [block for block in blocks(PAGE) if block.language == "js"]
+    assert len(programs) >= 4
+    with served("sqlite", tmp_path / "jobs.py") as environment:
+        for program in programs:
+            command = ["node", "--input-type=module", "--eval", program.text]
+            said = subprocess.run(
+                command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert said.returncode == 0, f"{PAGE.name}:{program.line}: {said.stdout}{said.stderr}"
