@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from holdfast.engine import operate
+from holdfast.engine.request import once
 from holdfast.errors import BulkActionNotFound, HoldfastError, InvalidRequest
 from holdfast.model.bulk import BulkAction, BulkStatus, BulkType
 from holdfast.model.ids import TIME_LENGTH, base36
@@ -53,13 +55,8 @@ def create(tx: Tx, items: list[NewBulkAction]) -> list[str]:
     """
     answers = []
     for item in items:
-        key = None if item.request_key is None else f"bulk\n{item.request_key}"  # no header holds a line feed
-        row = None if key is None else tx.one("request", environment_id=item.environment_id, key=key)
-        answer = json.loads(row["answer"])["id"] if row else _create(tx, item)
-        if key is not None and not row:
-            text = json.dumps({"id": answer})
-            tx.do("add_request", environment_id=item.environment_id, key=key, answer=text, now=tx.now)
-        answers.append(answer)
+        create_one = partial(_create, tx, item)
+        answers.append(once(tx, item.environment_id, "bulk", item.request_key, create_one)["id"])
     tx.wake("upkeep")
     return answers
 
@@ -110,7 +107,7 @@ def page(tx: Tx, environment_id: str, size: int, after: str | None, before: str 
     return list_bulk_actions(tx, environment_id, size, after, before)
 
 
-def _create(tx: Tx, item: NewBulkAction) -> str:
+def _create(tx: Tx, item: NewBulkAction) -> dict[str, str]:
     bulk_id, filters = tx.new_id("bulk"), item.filters
     tx.do(
         "add_bulk_action",
@@ -127,7 +124,7 @@ def _create(tx: Tx, item: NewBulkAction) -> str:
     )
     if item.run_ids:
         tx.do("add_bulk_members", bulk_id=bulk_id, ids=batch(item.run_ids))
-    return bulk_id
+    return {"id": bulk_id}
 
 
 def _look(tx: Tx, action: BulkAction, looked_at: int) -> BulkAction:

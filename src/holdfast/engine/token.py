@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from holdfast.engine.request import once
 from holdfast.engine.trigger import clean_tags, schema_error
 from holdfast.engine.wait import settle
 from holdfast.errors import HoldfastError, InvalidRequest, WaitpointNotFound
@@ -30,6 +32,7 @@ class NewToken:
     idempotency_key_ttl: str | None = None
     schema: str | None = None  # JSON Schema as text
     run_id: str | None = None  # that makes it
+    request_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,12 @@ def create_tokens(tx: Tx, items: list[NewToken]) -> list[Created | HoldfastError
     """Makes a token for each item, or finds the one that holds its idempotency key, also a complete one.
 
     A key whose lifetime is over, or has none and its token is gone, makes a new token (engine rule R57). Refuses
-    over ten tags (Unprocessable) and a timeout that can not be read.
+    over ten tags (Unprocessable) and a timeout that can not be read. A request key that was seen before gives the
+    first answer again.
     """
     if keys := sorted(token_key(item) for item in items if item.idempotency_key is not None):
         tx.do("lock_keys", keys=batch(keys))
-    return [_created(tx, item) for item in items]
+    return [_created_once(tx, item) for item in items]
 
 
 def complete(tx: Tx, items: list[Completion]) -> list[HoldfastError | None]:
@@ -106,16 +110,24 @@ def token_key(item: NewToken) -> list[str]:
     return [item.environment_id, item.idempotency_key or ""]
 
 
-def _created(tx: Tx, item: NewToken) -> Created | HoldfastError:
+def _created_once(tx: Tx, item: NewToken) -> Created | HoldfastError:
+    def make() -> dict[str, Any]:
+        made = _created(tx, item)
+        return {"id": made.id, "is_cached": made.is_cached}
+
     try:
-        tags = clean_tags(item.tags)
-        timeout_at = None if item.timeout is None else moment_ms(item.timeout, tx.now, "timeout")
-        lifetime = None
-        if item.idempotency_key_ttl is not None:
-            lifetime = lifetime_ms(item.idempotency_key_ttl, "idempotencyKeyTTL")
-        key = _checked_key(item.idempotency_key)
+        return Created(**once(tx, item.environment_id, "token", item.request_key, make))
     except HoldfastError as error:
         return error
+
+
+def _created(tx: Tx, item: NewToken) -> Created:
+    tags = clean_tags(item.tags)
+    timeout_at = None if item.timeout is None else moment_ms(item.timeout, tx.now, "timeout")
+    lifetime = None
+    if item.idempotency_key_ttl is not None:
+        lifetime = lifetime_ms(item.idempotency_key_ttl, "idempotencyKeyTTL")
+    key = _checked_key(item.idempotency_key)
     if key is not None:
         row = tx.one("waitpoint_of_key", environment_id=item.environment_id, key=key)
         if row is not None:

@@ -17,7 +17,7 @@ from holdfast.sdk.context import current_durable, refuse_in_step
 from holdfast.sdk.metadata import checked_tags
 from holdfast.sdk.options import Duration
 from holdfast.sdk.policy import Flow, Request, asked
-from holdfast.sdk.transport import refuse_in_loop
+from holdfast.sdk.transport import Connection, refuse_in_loop
 from holdfast.sdk.values import Kept, digest
 from holdfast.sdk.waiting import until_ended
 
@@ -41,11 +41,12 @@ class Token(Generic[T]):
     A token is completed once: what comes later changes nothing. Safe to share between threads and loops.
     """
 
-    def __init__(self, told: dict[str, Any], type: Any = Any) -> None:
+    def __init__(self, told: dict[str, Any], type: Any = Any, connection: Connection | None = None) -> None:
         self.id: str = told["id"]
         self.url: str = told.get("url", "")
         self.public_access_token: str = told.get("publicAccessToken", "")
         self.is_cached: bool = bool(told.get("isCached", False))
+        self._connection = connection  # of the server it is on; without one that is the default one
         self._value = Kept(f"the payload of token {self.id}", lambda: type)
 
     def __repr__(self) -> str:
@@ -81,7 +82,7 @@ class Token(Generic[T]):
         limit = _limit(timeout)
         if durable is not None:
             return self._settled(durable.blocking(lambda: self._durably(limit)))
-        return self._settled(default_client().connection.run(self._ended(limit)))
+        return self._settled(self._there().run(self._ended(limit)))
 
     async def aresult(self, timeout: Duration | None = None) -> T:
         """As `result`, inside an event loop."""
@@ -89,7 +90,7 @@ class Token(Generic[T]):
         limit = _limit(timeout)
         if current_durable() is not None:
             return self._settled(await self._durably(limit))
-        return self._settled(await default_client().connection.arun(self._ended(limit)))
+        return self._settled(await self._there().arun(self._ended(limit)))
 
     def complete(self, value: T) -> None:
         """Complete it. Doing so again, or after its timeout, changes nothing.
@@ -98,11 +99,14 @@ class Token(Generic[T]):
         refuses it, PayloadTooLarge over 10 KiB, WaitpointNotFound.
         """
         refuse_in_loop("complete", "acomplete")
-        default_client().connection.run(completing(self.id, self._value.encode(value)))
+        self._there().run(completing(self.id, self._value.encode(value)))
 
     async def acomplete(self, value: T) -> None:
         """As `complete`, inside an event loop."""
-        await default_client().connection.arun(completing(self.id, self._value.encode(value)))
+        await self._there().arun(completing(self.id, self._value.encode(value)))
+
+    def _there(self) -> Connection:
+        return default_client().connection if self._connection is None else self._connection
 
     async def _durably(self, limit: int | None) -> dict[str, Any]:
         durable = current_durable()
@@ -164,10 +168,7 @@ def mark(told: dict[str, Any]) -> str | None:
 def creating(told: dict[str, Any]) -> Flow[dict[str, Any]]:
     import json
 
-    # Without a key of its own a token that may have been made is not asked for again: nobody would know of it.
-    made: dict[str, Any] = yield from asked(
-        Request("POST", PATH, json.dumps(told).encode(), repeatable="idempotencyKey" in told)
-    )
+    made: dict[str, Any] = yield from asked(Request("POST", PATH, json.dumps(told).encode()))
     return made
 
 

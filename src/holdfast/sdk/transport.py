@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast import errors
@@ -89,7 +89,7 @@ class Connection:
                 outcome = None
                 continue
             try:
-                response = await client.request(**self._arguments(step))
+                response = await client.request(**self._arguments(step, streams_async=True))
             except self._failures() as error:
                 outcome = _unanswered(error, self.url)
             else:
@@ -102,7 +102,7 @@ class Connection:
         if client is not None:
             client.close()
 
-    def _arguments(self, step: Send) -> dict[str, Any]:
+    def _arguments(self, step: Send, *, streams_async: bool = False) -> dict[str, Any]:
         headers = dict(step.headers)
         run = current_run_or_none() if self.in_run else None
         if run is not None:
@@ -110,10 +110,14 @@ class Connection:
         import httpx2
 
         request = step.request
+        content: Any = request.body
+        if request.lines is not None:
+            headers["content-type"] = "application/x-ndjson"
+            content = _streamed(request.lines) if streams_async else iter(request.lines)
         return {
             "method": request.method,
             "url": self.url + request.path,
-            "content": request.body,
+            "content": content,
             "params": request.query or None,
             "headers": headers,
             "timeout": httpx2.Timeout(request.timeout, connect=5.0, pool=None),
@@ -173,6 +177,11 @@ async def _closes_with_loop(
     finally:
         clients.pop(loop, None)
         await client.aclose()
+
+
+async def _streamed(lines: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
+    for line in lines:
+        yield line
 
 
 def _unanswered(error: Exception, url: str) -> Unanswered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from holdfast.server.auth import Keyring
 from holdfast.server.listing import created_between, list_values, one_value
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number, read_body
-from holdfast.server.runs import tag_list
+from holdfast.server.runs import request_key_of, tag_list
 from holdfast.server.schemas import checked_schema
 from holdfast.server.tokens import PATH
 from holdfast.wire import waits as wire
@@ -38,7 +39,10 @@ MAX_TOKEN_BODY = limits.MAX_TOKEN_DATA + 1_024  # and what stands around the dat
 async def create(call: Call) -> Response:
     body = await call.body(wire.CREATE_TOKEN, empty={})
     call.signer.ready()
-    made = await call.engine.create_token(new_token(call.environment_id, body, None))
+    item = replace(
+        new_token(call.environment_id, body, None), request_key=request_key_of(call.request.headers)
+    )
+    made = await call.engine.create_token(item)
     now = await call.engine.store.read(lambda tx: tx.now)
     signed = call.signer.signed(made.id, now)
     claims = call.signer.claims([f"write:waitpoints:{made.id}"])
