@@ -80,7 +80,7 @@ def served(store: str, tasks: Path = TASKS) -> Iterator[dict[str, str]]:
                 server.wait(30)
             except subprocess.TimeoutExpired:
                 server.kill()
-            if "Traceback" in (said := log.read_text(errors="replace")):
+            if "ERROR holdfast" in (said := log.read_text(errors="replace")):
                 print(said, file=sys.stderr)
 
 
