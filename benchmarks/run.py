@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--quick] [PART ...] [SQLite|PostgreSQL ...]
 
-    throughput triggers http latency memory growth lists   one by one, or all of them
+    throughput triggers http batches latency memory growth lists   one by one, or all of them
     workflows steps journal                          durable execution
     sleepers                                         100,000 runs asleep: only when it is named, it takes minutes
     --workflows N, --entries N, --sleepers N         sizes of the last four
@@ -26,7 +26,7 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 warnings.filterwarnings("ignore", category=UserWarning, module="platformdirs")
 
-from benchmarks import durable, engine, limit, lists, product  # noqa: E402  # the path is set just above
+from benchmarks import batches, durable, engine, limit, lists, product  # noqa: E402  # the path is set just above
 from benchmarks.machine import STORES, median, say  # noqa: E402
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ PARTS = [
     "throughput",
     "triggers",
     "http",
+    "batches",
     "latency",
     "memory",
     "growth",
@@ -72,6 +73,7 @@ def main() -> None:
         "throughput": lambda: _throughput(stores, limits, rounds),
         "triggers": lambda: _triggers(stores, limits, HISTORY[:1] if quick else HISTORY),
         "http": lambda: _over_http(stores),
+        "batches": lambda: _batches(stores),
         "latency": lambda: _latency(stores),
         "memory": lambda: _memory(stores),
         "growth": lambda: _growth(stores, 20_000 if quick else 200_000),
@@ -167,9 +169,7 @@ def _triggers(stores: list[str], limits: dict[str, limit.Limit], history: tuple[
 
 def _over_http(stores: list[str]) -> None:
     found = {name: _with_database(name, product.http_triggers) for name in stores}
-    rows = [
-        (name, *(f"{rate:,.0f} ({p99:.1f})" for rate, p99 in found[name].values())) for name in stores
-    ]
+    rows = [(name, *(f"{rate:,.0f} ({p99:.1f})" for rate, p99 in found[name].values())) for name in stores]
     say(
         "W2: single triggers a second over HTTP (p99 in ms)",
         ("store", "1 connection", "64 connections"),
@@ -190,6 +190,12 @@ def _lists(stores: list[str], long: int) -> None:
         ("store", "filter", "of 1,000 runs", f"of {long:,}", "ratio"),
         *rows,
     )
+
+
+def _batches(stores: list[str]) -> None:
+    found = {name: _with_database(name, batches.measure) for name in stores}
+    rows = [(name, *(f"{ms:.0f}" for ms in found[name].values())) for name in stores]
+    say("Milliseconds of a batch of 1,000 over HTTP", ("store", *found[stores[0]]), *rows)
 
 
 def _latency(stores: list[str]) -> None:

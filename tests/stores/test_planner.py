@@ -17,6 +17,7 @@ from holdfast.engine.trigger import NewRun, trigger
 from holdfast.stores import Store, open_store
 from holdfast.stores.base import Tx
 from holdfast.stores.link import converted
+from holdfast.stores.listing import OF_BATCH
 from holdfast.stores.sql import statements
 
 FINISHED, LIVE = 3_000, 60
@@ -107,6 +108,13 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
     ("bulk_members", {"bulk_id": "b", "after": "", "limit": 100}, "runs_pkey"),
     ("keys", {"keys": '[["dev","send","k"]]'}, "idempotency_keys_pkey"),
     ("lost_workers", {"before": 1, "limit": 10}, "workers_by_lease"),
+    ("batch_items", {"batch_id": "b"}, "batch_items_pkey"),
+    ("items_at", {"places": '[["b",0]]'}, "batch_items_pkey"),
+    ("batches_for_update", {"ids": '["b"]'}, "batches_pkey"),
+    ("batch_of_key", {"key_digest": "d"}, "batches_by_key"),
+    ("count_items", {"counts": '[["b",1]]', "now": 1}, "batches_pkey"),
+    ("abort_batches", {"now": 1, "limit": 500}, "batches_due"),
+    ("delete_batches", {"environment_id": "dev", "before": 1, "limit": 500}, "batches_by_age"),
     ("logs", {"run_id": "r", "after": 0, "limit": 100}, "logs_by_run"),
     (
         "delete_finished",
@@ -121,7 +129,7 @@ LISTS = [
         "runs.environment_id = 'dev' and runs.finished_at is null and runs.status in ('EXECUTING')",
         "runs_unfinished",
     ),
-    ("runs.environment_id = 'dev' and runs.batch_id = 'b'", "runs_by_batch"),
+    ("runs.environment_id = 'dev' and " + OF_BATCH.replace(":batch_id", "'b'"), "runs_by_batch"),
     ("runs.environment_id = 'dev' and runs.parent_id = 'p'", "runs_by_parent"),
 ]
 
@@ -191,9 +199,9 @@ def test_a_hot_statement_uses_its_index(
 ) -> None:
     found = plan(seeded, statements(seeded.dialect)[name].text, parameters)
     own = index
-    for table in ("runs", "waitpoints"):
+    for table in ("runs", "waitpoints", "batches"):
         own = own.replace(f"{table}_pkey", f"sqlite_autoindex_{table}_1")
-    for table in ("idempotency_keys", "journal", "waits"):
+    for table in ("idempotency_keys", "journal", "waits", "batch_items"):
         own = own.replace(f"{table}_pkey", "PRIMARY KEY")
     assert (own if seeded.dialect == "sqlite" else index) in found, found
     if seeded.dialect == "sqlite":

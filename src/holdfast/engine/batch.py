@@ -124,11 +124,12 @@ def place_items(tx: Tx, items: list[Line]) -> list[Placed | HoldfastError]:
                 new.setdefault((line.batch_id, line.index), place)
     made = _made(tx, [items[place] for place in new.values()], batches)
     if made:
-        rows = [
-            [*place, items[new[place]].task, run_id, int(is_cached), json.dumps(refused) if refused else None]
-            for place, (run_id, is_cached, refused) in zip(new, made, strict=True)
-        ]
-        tx.do("add_batch_items", items=batch(rows))
+        tx.add_batch_items(
+            [
+                (*key, items[place].task, run_id, int(is_cached), json.dumps(refused) if refused else None)
+                for (key, place), (run_id, is_cached, refused) in zip(new.items(), made, strict=True)
+            ]
+        )
         counts: dict[str, int] = {}
         for batch_id, _ in new:
             counts[batch_id] = counts.get(batch_id, 0) + 1
@@ -215,8 +216,8 @@ def _created(tx: Tx, item: NewBatch, parents: Mapping[str, Run]) -> CreatedBatch
                 lifetime = lifetime_ms(item.key_ttl, "idempotency-key-ttl")
             except HoldfastError as error:
                 return error
-        digest = key_digest(item.key, item.tasks)
-        row = tx.one("batch_of_key", environment_id=item.environment_id, key_digest=digest)
+        digest = key_digest(item.environment_id, item.key, item.tasks)
+        row = tx.one("batch_of_key", key_digest=digest)
         if row is not None:
             held = Batch(**row)
             if held.key_expires_at is None or held.key_expires_at > tx.now:
@@ -232,9 +233,9 @@ def _created(tx: Tx, item: NewBatch, parents: Mapping[str, Run]) -> CreatedBatch
     return CreatedBatch(one_batch(tx, item.environment_id, batch_id))
 
 
-def key_digest(key: str, tasks: Sequence[str]) -> str:
+def key_digest(environment_id: str, key: str, tasks: Sequence[str]) -> str:
     """What an idempotency key is kept as: it holds for batches of the same tasks (engine rule R86)."""
-    return hashlib.sha256(json.dumps([key, *sorted(set(tasks))]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([environment_id, key, *sorted(set(tasks))]).encode()).hexdigest()
 
 
 def _add(

@@ -90,6 +90,7 @@ SAVED = [
     "version",
     "version_lock",
 ]
+BATCH_ITEM = ["batch_id", "number", "task", "run_id", "is_cached", "error"]
 ENTRY = ["run_id", "seq", "scope", "kind", "name", "args", "ok", "value", "ref"]
 
 
@@ -208,6 +209,11 @@ class Tx:
                 [a.id, a.run_id, a.number, a.status, a.started_at, a.completed_at, a.error] for a in attempts
             ]
             self.do("add_attempts", attempts=batch(rows))
+
+    def add_batch_items(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Adds items of batches, whose columns stand in the order of BATCH_ITEM."""
+        if rows:
+            self._connection.many("add_batch_items", BATCH_ITEM, rows)
 
     def add_entries(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Adds journal entries, whose columns stand in the order of ENTRY."""

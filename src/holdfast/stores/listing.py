@@ -234,7 +234,7 @@ def _where(environment_id: str, filters: Filters) -> _Where:
     where.any_of("runs.version in ({})", "version", filters.version)
     where.any_of("runs.machine in ({})", "machine", filters.machine)
     where.any_of("runs.queue in ({})", "queue", filters.queue)
-    where.equal(_OF_BATCH, "batch_id", filters.batch_id)
+    where.equal(OF_BATCH, "batch_id", filters.batch_id)
     where.equal("runs.parent_id = :parent_id", "parent_id", filters.parent_id)
     where.equal(
         "runs.id in (select run_id from bulk_members where bulk_id = :bulk_id)", "bulk_id", filters.bulk_id
@@ -248,7 +248,7 @@ def _where(environment_id: str, filters: Filters) -> _Where:
 
 
 # An item of a batch may have found the run of another trigger, by its idempotency key.
-_OF_BATCH = (
+OF_BATCH = (
     "runs.id in (select id from runs where batch_id = :batch_id"
     " union select run_id from batch_items where batch_id = :batch_id)"
 )

@@ -281,7 +281,7 @@ select * from batches where id = :id and environment_id = :environment_id
 
 -- name: batch_of_key
 -- The batch that holds an idempotency key.
-select * from batches where environment_id = :environment_id and key_digest = :key_digest
+select * from batches where key_digest = :key_digest
 
 -- name: release_batch_key
 -- Takes the idempotency key from a batch.

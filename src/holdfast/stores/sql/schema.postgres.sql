@@ -36,7 +36,6 @@ table batch_items
     run_id text collate "C"
     is_cached bigint not null
     error text collate "C"
-  constraint batch_items_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES batches(id) ON DELETE CASCADE
   constraint batch_items_pkey PRIMARY KEY (batch_id, number)
   CREATE UNIQUE INDEX batch_items_pkey ON batch_items USING btree (batch_id, number)
 
@@ -57,7 +56,7 @@ table batches
   constraint batches_pkey PRIMARY KEY (id)
   CREATE INDEX batches_by_age ON batches USING btree (environment_id, created_at)
   CREATE INDEX batches_due ON batches USING btree (due_at) WHERE (due_at IS NOT NULL)
-  CREATE UNIQUE INDEX batches_by_key ON batches USING btree (environment_id, key_digest) WHERE (key_digest IS NOT NULL)
+  CREATE UNIQUE INDEX batches_by_key ON batches USING btree (key_digest) WHERE (key_digest IS NOT NULL)
   CREATE UNIQUE INDEX batches_pkey ON batches USING btree (id)
 
 table bulk_actions

@@ -56,7 +56,7 @@ CREATE TABLE batches (
 
 CREATE INDEX batches_by_age on batches (environment_id, created_at);
 
-CREATE UNIQUE INDEX batches_by_key on batches (environment_id, key_digest) where key_digest is not null;
+CREATE UNIQUE INDEX batches_by_key on batches (key_digest) where key_digest is not null;
 
 CREATE INDEX batches_due on batches (due_at) where due_at is not null;
 

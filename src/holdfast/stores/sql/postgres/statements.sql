@@ -504,10 +504,10 @@ select i.batch_id, i.number, i.run_id, i.is_cached, i.error
      where own.batch_id = c.value ->> 0 and own.number = (c.value ->> 1)::bigint limit 1) as i
 
 -- name: add_batch_items
--- Keeps what became of items. :items are [batch_id, number, task, run_id, is_cached, error].
+-- Keeps what became of items. Each parameter is an array, with a place for each item.
 insert into batch_items (batch_id, number, task, run_id, is_cached, error)
-select value ->> 0, (value ->> 1)::bigint, value ->> 2, value ->> 3, (value ->> 4)::bigint, value ->> 5
-  from jsonb_array_elements(:items::jsonb)
+select * from unnest(:batch_id::text[], :number::bigint[], :task::text[], :run_id::text[], :is_cached::bigint[],
+                     :error::text[])
 
 -- name: count_items
 -- Counts items of batches, which are locked, and seals those that have all. :counts are [batch_id, how many more].
@@ -531,11 +531,13 @@ returning id
 
 -- name: delete_batches
 -- Retention: deletes at most :limit batches from before :before that wait for no item and whose runs are all gone.
-delete from batches where id in (
+with old as materialized (
     select id from batches
      where environment_id = :environment_id and created_at < :before and due_at is null
        and not exists (select 1 from batch_items as i join runs on runs.id = i.run_id where i.batch_id = batches.id)
-     order by created_at limit :limit for update skip locked)
+     order by created_at limit :limit for update skip locked),
+gone as (delete from batch_items where batch_id in (select id from old))
+delete from batches where id in (select id from old)
 
 -- name: delete_used_tokens
 -- Forgets at most :limit one-time tokens that have expired before :before.

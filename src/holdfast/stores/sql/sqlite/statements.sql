@@ -473,9 +473,9 @@ select i.batch_id, i.number, i.run_id, i.is_cached, i.error
   join batch_items as i on i.batch_id = c.value ->> 0 and i.number = c.value ->> 1
 
 -- name: add_batch_items
--- Keeps what became of items. :items are [batch_id, number, task, run_id, is_cached, error].
+-- Keeps what became of items: executed once for each.
 insert into batch_items (batch_id, number, task, run_id, is_cached, error)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 from json_each(:items)
+values (:batch_id, :number, :task, :run_id, :is_cached, :error)
 
 -- name: count_items
 -- Counts items of batches, which are locked, and seals those that have all. :counts are [batch_id, how many more].

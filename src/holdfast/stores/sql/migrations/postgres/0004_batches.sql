@@ -15,14 +15,15 @@ create table batches (
     parent_id       text collate "C"
 );
 
--- A key may be long, and goes with the tasks of its batch: both are in the digest.
-create unique index batches_by_key on batches (environment_id, key_digest) where key_digest is not null;
+-- A key may be long, and goes with the environment and the tasks of its batch: all are in the digest.
+create unique index batches_by_key on batches (key_digest) where key_digest is not null;
 create index batches_due on batches (due_at) where due_at is not null;
 create index batches_by_age on batches (environment_id, created_at);
 
--- No foreign key to the run: retention deletes it first, and the batch with its last one.
+-- No foreign key to the run: retention deletes it first, and the batch with its last one. None to the batch either:
+-- items are added under its lock, and looking for it once more took as long as adding them.
 create table batch_items (
-    batch_id   text collate "C" not null references batches (id) on delete cascade,
+    batch_id   text collate "C" not null,
     number     bigint not null,
     task       text collate "C" not null,
     run_id     text collate "C",

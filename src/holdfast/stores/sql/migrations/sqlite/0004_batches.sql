@@ -15,8 +15,8 @@ create table batches (
     parent_id       text
 ) strict;
 
--- A key may be long, and goes with the tasks of its batch: both are in the digest.
-create unique index batches_by_key on batches (environment_id, key_digest) where key_digest is not null;
+-- A key may be long, and goes with the environment and the tasks of its batch: all are in the digest.
+create unique index batches_by_key on batches (key_digest) where key_digest is not null;
 create index batches_due on batches (due_at) where due_at is not null;
 create index batches_by_age on batches (environment_id, created_at);
 
