@@ -42,9 +42,10 @@ def until(found: Callable[[], T | None], what: str, seconds: float = 20.0) -> T:
 class World:
     """A database at `url`, a server over it, and any number of workers. `folder` is theirs to write to."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, key: str = KEY) -> None:
         self.folder = folder
         self.url = url
+        self.key = key
         self.port = free_port()
         self.ledger = folder / "ledger"
         self.ledger.touch()
@@ -52,7 +53,7 @@ class World:
         self.workers: list[Process] = []
         self.client = httpx2.Client(
             base_url=f"http://127.0.0.1:{self.port}",
-            headers={"Authorization": f"Bearer {KEY}"},
+            headers={"Authorization": f"Bearer {key}"},
             timeout=30,
             trust_env=False,
         )
@@ -78,7 +79,7 @@ class World:
     def launch(self, *arguments: str, **variables: str) -> Process:
         """A command of the product in this world; it is not waited for."""
         defaults = {
-            "HOLDFAST_SECRET_KEY": KEY,
+            "HOLDFAST_SECRET_KEY": self.key,
             "HOLDFAST_API_URL": f"http://127.0.0.1:{self.port}",
             "HOLDFAST_DATABASE_URL": self.url,
             "HOLDFAST_LEASE": "3",
@@ -86,6 +87,13 @@ class World:
             MARK: str(self.folder),
         }
         return start_in(self.folder, arguments, defaults | variables)
+
+    def command(self, *arguments: str) -> str:
+        """What a command of the product in this world prints, without the end of the line; it must succeed."""
+        process = self.launch(*arguments)
+        printed, _ = process.popen.communicate(timeout=30)
+        assert process.popen.returncode == 0, process.errors.read_text()
+        return printed.strip()
 
     def executors(self, worker: Process) -> list[psutil.Process]:
         """The executors of a worker that have loaded the tasks or are about to."""
@@ -204,9 +212,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def world(folder: Path, url: str) -> Iterator[World]:
+def world(folder: Path, url: str, key: str = KEY) -> Iterator[World]:
     """A world without processes yet. At its end nothing may be stuck, and no process left."""
-    made = World(folder, url)
+    made = World(folder, url, key)
     try:
         yield made
     finally:
