@@ -60,6 +60,9 @@ class ProtocolServer:
         self.claims = 0
         self.report_calls = 0
         self.is_down = False
+        self.variables: dict[str, str] = {}
+        self.variable_calls = 0
+        self.refuse_variables: int | None = None  # the status
         self.refuse_heartbeats = False
         self.fail_next_claim: int | None = None  # the status after runs were given; 0: no answer at all
         self.changed = asyncio.Condition()
@@ -114,6 +117,12 @@ class ProtocolServer:
         message = json.loads(body)
         if path == "/api/v1/workers":
             return self._answer(self._register(message))
+        if path == "/api/v1/workers/variables":
+            self.variable_calls += 1
+            await self._notify()
+            if self.refuse_variables is not None:
+                return self.refuse_variables, b'{"error":"no key to open them","code":"no_master_key"}'
+            return self._answer({"variables": self.variables})
         _, _, _, _, worker, action = path.split("/")
         if worker not in self.workers:
             return 404, b'{"error":"Worker not found","code":"worker_not_found"}'
@@ -168,7 +177,13 @@ class ProtocolServer:
         if "replaces" in registration:
             self.workers.pop(registration["replaces"], None)
             self._return_runs_of(registration["replaces"])
-        return {"workerId": worker, "version": "20261124.1", "environment": "dev", "leaseMs": self.lease_ms}
+        return {
+            "workerId": worker,
+            "version": "20261124.1",
+            "environment": "dev",
+            "leaseMs": self.lease_ms,
+            "variables": self.variables,
+        }
 
     def _return_runs_of(self, worker: str) -> None:
         for run in self.runs.values():

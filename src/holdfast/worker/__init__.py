@@ -4,6 +4,7 @@
       Membership   one registration with the server          membership.py
       Fleet        the executors: chosen, watched, replaced  fleet.py
         Child        one executor seen from outside          child.py
+      Variables    the environment's, for executors          variables.py
     ── socket pair, batches of JSON messages ──              pipe.py
     executor     the child: imports tasks, runs attempts     executor.py
       attempt      hooks, the function, the retry decision   attempt.py

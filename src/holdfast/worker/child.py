@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,8 +74,13 @@ class Child:
         self._output_ended = asyncio.Event()
         self._burial: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Start the process; `child_ready` follows when it has imported the tasks."""
+    async def start(self, variables: Mapping[str, str] | None = None) -> None:
+        """Start the process; `child_ready` follows when it has imported the tasks.
+
+        variables  it sets before that, unless its environment has them. They travel by the pipe: those of a new process
+                   may have no more than 128 KiB each and about 2 MiB together, and everybody on the machine who may
+                   look at processes reads them
+        """
         ours, theirs = socket.socketpair()
         life_read, self._lifeline = os.pipe()
         out_read, out_write = os.pipe()
@@ -112,6 +118,7 @@ class Child:
                 "threads": settings.threads,
                 "memory_limit": settings.memory_limit,
                 "warm_ms": settings.warm_ms,
+                "variables": dict(variables or {}),
             }
         )
 

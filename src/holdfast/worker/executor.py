@@ -267,6 +267,8 @@ def main() -> None:
     faulthandler.enable(file=2)
     capture.install()
     settings = _settings(connection)
+    for name, value in settings.pop("variables").items():  # what is set already stays
+        os.environb.setdefault(name.encode(), value.encode())
     # Imported before there is a loop: a module may run one of its own while it is imported.
     found = manifest.collect(settings["tasks"])
     if settings["memory_limit"] is not None:

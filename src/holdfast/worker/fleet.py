@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from holdfast.worker.child import Child, ChildOwner, ExecutorSettings
@@ -30,6 +31,7 @@ class FleetSettings:
     recycle_after: int | None = None  # runs
     recycle_memory: int | None = None  # bytes of resident memory
     warm_ms: int = 5_000  # how long a run that waits is kept before it is suspended
+    variables: Callable[[], Awaitable[Mapping[str, str]]] | None = None  # the environment's, as they are now
 
 
 class Fleet:
@@ -136,11 +138,12 @@ class Fleet:
     async def _launch(self, child: Child, delay: float) -> None:
         if delay:
             await asyncio.sleep(delay)
+        variables = {} if self.settings.variables is None else await self.settings.variables()
         if self.closing or child.killed:
             self.children.remove(child)
             return
         try:
-            await child.start()
+            await child.start(variables)
         except OSError as error:
             self._talk.say(f"{child.name} can not be started: {error}")
             self.children.remove(child)

@@ -30,12 +30,17 @@ async def register(api: Api, registration: dict[str, Any], owner: MembershipOwne
         if status == 200:
             return Membership(api, from_json(data), owner, sent_at)
         if 400 <= status < 500 and status not in (408, 425, 429):
-            raise _refusal(status, data)
+            raise refusal(status, data)
         failures += 1
-        await asyncio.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.1 * 2 ** min(failures, 6)))
+        await pause(failures)
 
 
-def _refusal(status: int, data: bytes) -> HoldfastError:
+async def pause(failures: int) -> None:
+    """Before asking again."""
+    await asyncio.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.1 * 2 ** min(failures, 6)))
+
+
+def refusal(status: int, data: bytes) -> HoldfastError:
     try:
         text = str(from_json(data)["error"])
     except (ValueError, KeyError, TypeError):
