@@ -491,6 +491,26 @@ def test_children_are_triggered_once_and_their_results_come_in_order(holdfast: I
     holdfast.assert_crash_safe(parent, [3, 1, 2])
 
 
+def test_one_key_in_two_places_of_a_batch_gives_both_the_same_result(holdfast: InMemory) -> None:
+    """Engine semantics, seeds 8 and 9: also when the run of the key has ended before."""
+
+    @task
+    async def child(number: int) -> int:
+        await wait.asleep("1m")
+        return number * number
+
+    @task
+    async def parent() -> list[int]:
+        keyed = child.options(idempotency_key="one")
+        both = await arun_all([keyed.bind(3), child.bind(4), keyed.bind(5)])
+        return [*both, *await arun_all([keyed.bind(6), keyed.bind(7)])]
+
+    run = holdfast.start(parent)
+    holdfast.clock.advance("1h")
+    assert run.result() == [9, 16, 9, 9, 9]
+    assert len(run.children) == 2
+
+
 def test_the_first_failure_of_a_child_resumes_its_parent(holdfast: InMemory) -> None:
     @task(retry=1)
     async def child(minutes: int) -> int:
