@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ import holdfast
 from holdfast import cli, config, errors
 from holdfast.model import error, limits
 from holdfast.sdk.client import Runs
-from holdfast.server import ENDPOINTS, problems
+from holdfast.server import ENDPOINTS, openapi, problems
+from holdfast.server.access import Access
 from holdfast.server.routing import Endpoint
+from holdfast.wire import answers
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -222,11 +225,47 @@ def api() -> str:
         + "\n## The worker protocol\n\nFor those who write a worker: `src/holdfast/wire/workers.py` says what each"
         + " report means and what happens twice.\n"
         + "".join(map(_route, workers))
+        + _shapes()
     )
 
 
+def _shapes() -> str:
+    parts = ["\n## Shapes\n\nWhat several routes answer.\n"]
+    for name, schema in answers.NAMED.items():
+        rows = [
+            row
+            for part in schema.get("oneOf", [schema])
+            for row in _fields(dict(part), dict(answers.NAMED), "")
+        ]
+        parts.append(f"\n### {name}\n\n" + _table(("field", "value"), dict(rows).items()))
+    return "".join(parts)
+
+
+def _needs(access: Access | None) -> str:
+    """Who may call a route, in a sentence."""
+    if access is None:
+        return "Takes no key."
+    scopes = " or ".join(f"`{access.action}:{kind}`" for kind in access.kinds)
+    others = [name for name, taken in (("tokens", access.tokens), ("keys", access.public_keys)) if taken]
+    return f"Needs {scopes}" + (f"; takes public {' and public '.join(others)}." if others else ".")
+
+
+def _answer(one: Endpoint) -> str:
+    operation = openapi.document([one], "")["paths"][one.path][one.method.lower()]
+    schema = operation["responses"][str(one.status)]["content"]["application/json"]["schema"]
+    shapes = openapi.document([one], "")["components"]["schemas"]
+    variants = schema["anyOf"] if one.sdk_answer is not None else [schema]
+    names = [variant["$ref"].rpartition("/")[2] for variant in variants if "$ref" in variant]
+    status = "" if one.status == 200 else f" with {one.status}"
+    if names:
+        links = [f"[{name}](#{name.lower()})" for name in names]
+        return f"\nAnswers{status}: {links[0]}" + (f"; to the SDK {links[1]}.\n" if links[1:] else ".\n")
+    rows = [row for row in _fields(variants[0], shapes, "") if row[0].count(".") < 2]
+    return f"\nAnswers{status}:\n\n" + _table(("field", "value"), rows) if rows else ""
+
+
 def _route(one: Endpoint) -> str:
-    text = f"\n### {one.method} {one.path}\n\n{one.summary}.\n"
+    text = f"\n### {one.method} {one.path}\n\n{one.summary}. {_needs(one.access)}\n"
     if one.query:
         text += f"\nQuery: {', '.join(f'`{name}`' for name in one.query)}.\n"
     if one.body is not None:
@@ -234,7 +273,7 @@ def _route(one: Endpoint) -> str:
         fields = list(_fields(schema, schema.get("$defs", {}), ""))
         note = " The body may be absent." if one.body_optional else ""
         text += f"\nBody, \\* marks what is required.{note}\n\n" + _table(("field", "value"), fields)
-    return text
+    return text + _answer(one)
 
 
 def _fields(schema: dict[str, Any], shapes: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
@@ -243,9 +282,9 @@ def _fields(schema: dict[str, Any], shapes: dict[str, Any], prefix: str) -> Iter
         star = " \\*" if name in schema.get("required", ()) else ""
         yield f"`{prefix}{name}`{star}", _kind(value, shapes)
         for inner in (value, *value.get("anyOf", ())):
-            if "$ref" in inner:
+            if "$ref" in inner and _kind(inner, shapes)[0] != "[":
                 yield from _fields(inner, shapes, f"{prefix}{name}.")
-        if "$ref" in value.get("items", {}):
+        if "$ref" in value.get("items", {}) and _kind(value["items"], shapes)[0] != "[":
             yield from _fields(value["items"], shapes, f"{prefix}{name}[].")
 
 
@@ -258,8 +297,17 @@ def _kind(schema: dict[str, Any], shapes: dict[str, Any]) -> str:
     """A JSON schema in a few words, such as "integer, 1 to 250"."""
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(_kind(one, shapes) for one in schema["anyOf"]))
+    name = schema.get("$ref", "").rpartition("/")[2]
+    if name in answers.NAMED:
+        return f"[{name}](#{name.lower()})"
     if "oneOf" in schema:
         return "one of its kinds"
+    if "enum" in schema and name not in shapes:
+        return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if schema.get("format") == "date-time":
+        return "ISO 8601, UTC"
     schema = _resolved(schema, shapes)
     kind = str(schema.get("type", "any JSON"))
     if kind == "array":
