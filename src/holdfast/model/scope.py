@@ -13,7 +13,20 @@ from holdfast.model import limits
 
 Thing = tuple[str, str | None]  # a kind and an id, such as ("runs", "run_1"); None stands for all of the kind
 ADMIN = "admin"
-ACTIONS = ("read", "write", "trigger", "batchTrigger", "work", "deploy", "*")
+ACTIONS = ("read", "write", "trigger", "batchTrigger", "work", "*")
+# The things of this server that scopes may name. Others can be read, and grant nothing yet.
+KINDS = (
+    "runs",
+    "tasks",
+    "tags",
+    "batch",
+    "queues",
+    "waitpoints",
+    "packets",
+    "envvars",
+    "deployments",
+    "workers",
+)
 # What additional keys are usually for; None for everything in the environment.
 PRESETS: Mapping[str, tuple[str, ...] | None] = {
     "full": None,
