@@ -51,7 +51,7 @@ def create_keys(tx: Tx, items: list[NewKey]) -> list[ApiKey | HoldfastError]:
     answers: list[ApiKey | HoldfastError] = []
     for item in items:
         try:
-            answers.append(_kept(tx, item))
+            answers.append(_add(tx, _checked(tx, item)))
         except HoldfastError as error:
             answers.append(error)
     tx.wake("keys")
@@ -67,9 +67,10 @@ def replace_keys(tx: Tx, items: list[Replacement]) -> list[ApiKey | HoldfastErro
                 raise InvalidRequest(
                     f"grace is over {MAX_GRACE_MS // 86_400_000} days: take a shorter one", "grace"
                 )
+            key = _checked(tx, item.new)
             if not tx.ids("expire_key", id=item.id, until=tx.now + item.grace_ms):
                 raise Unprocessable(f"key {item.id} is not in force any more: it was revoked or replaced")
-            answers.append(_kept(tx, item.new))
+            answers.append(_add(tx, key))
         except HoldfastError as error:
             answers.append(error)
     tx.wake("keys")
@@ -117,7 +118,8 @@ def signing(tx: Tx, environment_id: str) -> Signing | None:
     return Signing(found, keys)
 
 
-def _kept(tx: Tx, item: NewKey) -> ApiKey:
+def _checked(tx: Tx, item: NewKey) -> ApiKey:
+    """What is to be kept of it. Raises for what can not be, before anything is written."""
     found = environment(tx, item.environment_id)
     if found is None:
         raise NotFound(f"environment {item.environment_id!r} does not exist")
@@ -126,7 +128,7 @@ def _kept(tx: Tx, item: NewKey) -> ApiKey:
     scopes = None if item.scopes is None else json.dumps(checked_scopes(item.scopes))
     if scopes is not None and item.kind is not KeyKind.SECRET:
         raise InvalidRequest(f"a {item.kind} key has no scopes: make an additional secret key", "scopes")
-    key = ApiKey(
+    return ApiKey(
         tx.new_id("key"),
         item.environment_id,
         item.kind,
@@ -139,6 +141,9 @@ def _kept(tx: Tx, item: NewKey) -> ApiKey:
         None,
         None,
     )
+
+
+def _add(tx: Tx, key: ApiKey) -> ApiKey:
     tx.do(
         "add_key",
         id=key.id,
