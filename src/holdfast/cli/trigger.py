@@ -64,7 +64,7 @@ def wait_for(there: Server, run_id: str, timeout: float | None, as_json: bool) -
     """Prints the output of a run once it has ended; exits with 1 when it did not succeed."""
     say(run_id)
     if there.run(run_id)["status"] == "WAITING_FOR_DEPLOY":
-        say("no worker has this task yet: the run waits for one (is the name right?)")
+        say("no worker has this task yet, or its queue: the run waits for one (are the names right?)")
     try:
         result = there.finished(run_id, timeout)
     except KeyboardInterrupt:
