@@ -31,6 +31,7 @@ COMMANDS = {
     "keys": "holdfast.cli.keys:keys",
     "projects": "holdfast.cli.projects:projects",
     "environments": "holdfast.cli.projects:environments",
+    "env": "holdfast.cli.env:env",
     "check": "holdfast.cli.check:check",
     "db": "holdfast.cli.db:db",
     "doctor": "holdfast.cli.doctor:doctor",

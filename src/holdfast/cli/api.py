@@ -53,9 +53,11 @@ class Unreachable(ServerUnreachable):
 class Server:
     """One server and one key. Use it as a context manager."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, branch: str | None = None) -> None:
         self.url = url
         headers = {"authorization": f"Bearer {key}"} if key else {}
+        if branch is not None:
+            headers["x-trigger-branch"] = branch
         self._client = httpx2.Client(base_url=url, headers=headers, timeout=httpx2.Timeout(35, connect=5))
 
     def __enter__(self) -> Server:
@@ -71,6 +73,9 @@ class Server:
 
     def post(self, path: str, body: Any) -> Any:
         return self._ask("POST", path, json=body)
+
+    def delete(self, path: str) -> Any:
+        return self._ask("DELETE", path)
 
     def run(self, run_id: str) -> JSON:
         answer: JSON = self.get(f"/api/v3/runs/{quote(run_id, safe='')}")
@@ -174,7 +179,7 @@ class Server:
         raise Refused(response.status_code, str(message or f"the server answered {response.status_code}"))
 
 
-def open_server(server: str | None) -> Server:
-    """The server that options, environment and folder name."""
+def open_server(server: str | None, branch: str | None = None) -> Server:
+    """The server that options, environment and folder name; in a preview branch where one is named."""
     settings = client_settings(Path.cwd(), server)
-    return Server(settings.api_url, next(iter(settings.keys), ""))
+    return Server(settings.api_url, next(iter(settings.keys), ""), branch)
