@@ -16,9 +16,11 @@ from holdfast.engine import Engine
 from holdfast.sdk import registry
 from holdfast.sdk.context import CurrentRun, entered
 from holdfast.server import create_app
+from holdfast.server.vault import Vault
 from holdfast.stores import open_store
 
 KEY = "tr_dev_aaaaaaaaaaaaaaaaaaaa"
+PROD_KEY = "tr_prod_aaaaaaaaaaaaaaaaaaaa"
 
 
 class Session:
@@ -121,7 +123,7 @@ class Served:
 
     def __init__(self, folder: Path) -> None:
         self.engine = Engine(open_store(f"sqlite:///{folder}/runs.db"))
-        app = create_app(self.engine, {KEY: "dev"})
+        app = create_app(self.engine, {KEY: "dev", PROD_KEY: "prod"}, vault=Vault(["a master key of a test"]))
         config = uvicorn.Config(app, port=0, log_level="critical", ws="none", loop="asyncio")
         self._server = uvicorn.Server(config)
         self._started = threading.Event()

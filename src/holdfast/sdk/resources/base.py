@@ -27,9 +27,9 @@ class Resource:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def _do(self, name: str, flow: Flow[T]) -> T:
+    def _do(self, name: str, flow: Flow[T], twin: str = "") -> T:
         """Carry out a flow for the blocking method of this name."""
-        refuse_in_loop(name, f"a{name}")
+        refuse_in_loop(name, twin or f"a{name}")
         return self._connection.run(flow)
 
     def _ado(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
@@ -97,6 +97,17 @@ def segment(text: str, name: str) -> str:
     if not isinstance(text, str) or not text or text in (".", ".."):
         raise InvalidRequest(f"{name} is {text!r}: expected a text that is not empty", name)
     return quote(text, safe="")
+
+
+def plain_value(value: Any, name: str) -> Any:
+    """JSON values of what pydantic writes as such. Raises InvalidRequest, naming it, for anything else."""
+    from holdfast.wire import codec
+
+    try:
+        written = codec.encode(value)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{name} can not be written as JSON: {error}", name) from None
+    return codec.decode(written, name)
 
 
 def texts(value: str | Sequence[str], name: str) -> list[str]:

@@ -13,7 +13,7 @@ from holdfast.model.limits import MAX_BATCH, MAX_TASK_ID
 from holdfast.sdk import options as trigger_options
 from holdfast.sdk.options import Options
 from holdfast.sdk.policy import TRIES, Flow, Pause, Request, Unanswered, asked, delay_before_next
-from holdfast.sdk.resources.base import Resource, moment, segment
+from holdfast.sdk.resources.base import Resource, moment, plain_value, segment
 from holdfast.sdk.stored import with_outputs
 
 BLOCK = 64 * 1024  # bytes, about: lines are streamed in blocks of this size
@@ -208,9 +208,7 @@ def _item(item: Item, place: int) -> dict[str, Any]:
     options = item[2] if len(item) == 3 else {}
     trigger_options.checked(options)
 
-    from holdfast.wire import codec
-
-    plain = codec.decode(codec.encode(payload), f"items[{place}]")
+    plain = plain_value(payload, f"items[{place}]")
     return {"index": place, "task": task, "payload": plain, "options": trigger_options.on_wire(options, None)}
 
 

@@ -109,7 +109,7 @@ class BulkActions(Resource):
 
     def wait(self, bulk_id: str, timeout: timedelta | float | str | None = None) -> BulkAction:
         """Wait until it has ended. Raises ResultTimeout after `timeout`; the action goes on then."""
-        return self._do("wait", _waiting(bulk_id, timeout))
+        return self._do("wait", _waiting(bulk_id, timeout), "await_")
 
     async def await_(self, bulk_id: str, timeout: timedelta | float | str | None = None) -> BulkAction:
         """As `wait`, inside an event loop."""

@@ -12,7 +12,7 @@ from holdfast.errors import InvalidRequest
 from holdfast.sdk import options as trigger_options
 from holdfast.sdk.metadata import checked_tags
 from holdfast.sdk.policy import Flow, Request, asked
-from holdfast.sdk.resources.base import Resource, cursor_pages, segment
+from holdfast.sdk.resources.base import Resource, cursor_pages, plain_value, segment
 from holdfast.sdk.resources.filters import RunFilters, in_query
 from holdfast.sdk.resources.trace import RunEvent, Trace, event_of, trace_of
 from holdfast.sdk.run import Run, cancelling, path_of, reading
@@ -232,7 +232,7 @@ def _replaying(run_id: str, payload: Any, changes: Mapping[str, Any]) -> Flow[di
         wire["version"] = wire.pop("lockToVersion")
     if payload is not UNCHANGED:
         # Given as JSON, so that a text is not taken for JSON that it may hold.
-        wire["payload"] = _plain(payload, "payload")
+        wire["payload"] = plain_value(payload, "payload")
     data: dict[str, Any] = yield from asked(_posting(path_of(run_id, rest="/replay"), wire))
     return data
 
@@ -276,7 +276,7 @@ def _replacing_metadata(run_id: str, metadata: Mapping[str, Any]) -> Flow[dict[s
 
 
 def _writing_metadata(run_id: str, body: Mapping[str, Any], repeatable: bool) -> Flow[dict[str, Any]]:
-    body = _plain(body, "metadata")
+    body = plain_value(body, "metadata")
     request = Request(
         "PUT", path_of(run_id, rest="/metadata"), json.dumps(body).encode(), repeatable=repeatable
     )
@@ -305,13 +305,6 @@ def _resetting(task: str, key: str | Sequence[str]) -> Flow[None]:
 
 def _posting(path: str, body: Mapping[str, Any], *, repeatable: bool = True) -> Request:
     return Request("POST", path, json.dumps(body).encode(), repeatable=repeatable)
-
-
-def _plain(value: Any, name: str) -> Any:
-    """JSON values of what pydantic writes as such. Raises InvalidRequest for anything else."""
-    from holdfast.wire import codec
-
-    return codec.decode(codec.encode(value), name)
 
 
 def _log_record(told: dict[str, Any]) -> LogRecord:

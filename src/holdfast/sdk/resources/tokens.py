@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 
 from holdfast.sdk.options import Duration, duration_on_wire
 from holdfast.sdk.policy import Flow, Request, asked
-from holdfast.sdk.resources.base import Resource, cursor_pages, epoch_ms, moment, segment, texts
+from holdfast.sdk.resources.base import Resource, cursor_pages, epoch_ms, moment, plain_value, segment, texts
 
 if TYPE_CHECKING:
     from holdfast.sdk.token import Token
@@ -182,9 +182,7 @@ def _reading(token_id: str) -> Flow[TokenState]:
 
 
 def _completing(token_id: str, value: Any) -> Flow[None]:
-    from holdfast.wire import codec
-
-    body = b'{"data":%b}' % codec.encode(value)
+    body = json.dumps({"data": plain_value(value, "value")}).encode()
     yield from asked(Request("POST", f"{PATH}/{segment(token_id, 'token_id')}/complete", body))
 
 
