@@ -74,7 +74,7 @@ async def test_changed_values_reach_executors_that_are_started_later() -> None:
         await w.server.ended(first)
         assert output(first)[1] == "old"
         [before] = w.supervisor.executor_pids
-        w.supervisor._variables._asked_at = None  # a second has passed
+        w.supervisor._variables._asked_at = None  # some time has passed
         assert await w.supervisor.reload()
         async with asyncio.timeout(20):
             while before in w.supervisor.executor_pids:

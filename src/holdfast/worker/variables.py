@@ -18,7 +18,7 @@ from holdfast.worker.registration import pause, refusal
 
 PATH = "/api/v1/workers/variables"
 ASK_SECONDS = 2.0  # an executor does not wait longer for news
-FRESH_SECONDS = 1.0  # so long what is known is new enough: executors are started in groups
+FRESH_SECONDS = 0.2  # so long what is known is new enough: executors are started in groups
 
 
 class Variables:
