@@ -337,6 +337,19 @@ def test_a_one_time_token_makes_one_batch_and_fills_no_other(world: World) -> No
     assert world.read(lambda tx: once.used_by(tx, token)) == first
 
 
+def test_a_one_time_token_that_finds_an_open_batch_may_fill_it(world: World) -> None:
+    first, second, third = (OneTime(name, world.clock.now + DAY) for name in ("first", "second", "third"))
+    batch = created(world, 1, key="k", once=first).batch.id
+    for token in (second, second):
+        assert created(world, 1, key="k", once=token).batch.id == batch
+        assert world.read(lambda tx, token=token: open_batch(tx, "dev", batch, token)).id == batch
+    with pytest.raises(Unprocessable, match="already been used"):
+        created(world, 1, key="other", once=second)
+    send(world, batch, [0])
+    assert created(world, 1, key="k", once=third).is_cached  # nothing to bring, so it is not used up
+    assert created(world, 1, key="other", once=third).batch.id != batch
+
+
 def test_retention_deletes_a_batch_with_the_last_of_its_runs(world: World) -> None:
     worker = world.worker()
     batch = created(world, 2).batch.id

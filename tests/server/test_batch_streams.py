@@ -11,11 +11,16 @@ from contextlib import suppress
 import httpx2
 import pytest
 import uvicorn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from holdfast.engine import Engine
 from holdfast.server import create_app
-from holdfast.stores import Store
-from server.world import DEV_KEY, KEYS, ok
+from holdfast.stores import Store, open_store
+from holdfast.wire.batches import ITEM_LINE
+from holdfast.wire.codec import encode
+from server.test_fuzz import JSON, shaped
+from server.world import DEV_KEY, KEYS, error_shape, ok
 
 pytestmark = pytest.mark.anyio
 
@@ -132,6 +137,54 @@ async def test_wherever_a_stream_is_cut_each_index_is_made_once(client: httpx2.A
     assert len(set(runs)) == 5
     assert await payloads(client, runs) == [f"é{n}" for n in range(5)]
     assert len((await ok(client.get("/api/v1/runs")))["data"]) == 5
+
+
+SHAPE = ITEM_LINE.json_schema()
+PIECES = st.lists(
+    st.one_of(
+        st.tuples(shaped(SHAPE, SHAPE["$defs"]) | JSON, st.sampled_from([b"\n", b"\r\n", b""])).map(
+            lambda drawn: encode(drawn[0]) + drawn[1]
+        ),
+        st.binary(max_size=8),
+        st.sampled_from([line + b"\n" for line in LINES]),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(st.lists(PIECES, min_size=1, max_size=3))
+def test_nothing_in_a_stream_makes_the_server_fail(streams: list[list[bytes]]):
+    asyncio.run(_exchange(streams))
+
+
+async def _exchange(streams: list[list[bytes]]) -> None:
+    store = open_store("sqlite:///:memory:")
+    try:
+        transport = httpx2.ASGITransport(create_app(Engine(store), KEYS), raise_app_exceptions=False)
+        headers = {"authorization": f"Bearer {DEV_KEY}"}
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://holdfast", headers=headers
+        ) as client:
+            batch = await create(client)
+            for pieces in streams:
+
+                async def body(pieces: list[bytes] = pieces) -> AsyncIterator[bytes]:
+                    for piece in pieces:
+                        yield piece
+
+                url = f"/api/v3/batches/{batch}/items"
+                headers = {"content-type": "application/x-ndjson"}
+                response = await client.post(url, content=body(), headers=headers)
+                assert response.status_code in (200, 400, 422), response.text
+                if response.status_code != 200:
+                    error_shape(response)
+            found = await ok(client.get(f"/api/v2/batches/{batch}"))
+            listed = await ok(client.get("/api/v1/runs", params={"filter[batch]": batch}))
+            assert {run["id"] for run in listed["data"]} == set(found["runs"])
+            assert len(found["runs"]) <= 5
+    finally:
+        store.close()
 
 
 async def test_streams_of_one_batch_at_once_make_each_index_once(client: httpx2.AsyncClient):

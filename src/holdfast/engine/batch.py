@@ -221,6 +221,8 @@ def _created(tx: Tx, item: NewBatch, parents: Mapping[str, Run]) -> CreatedBatch
         if row is not None:
             held = Batch(**row)
             if held.key_expires_at is None or held.key_expires_at > tx.now:
+                if held.sealed_at is None and item.once is not None:  # it is to bring the items
+                    return _used(tx, item.once, held)
                 return CreatedBatch(held, is_cached=held.sealed_at is not None)
             tx.do("release_batch_key", id=held.id)
     batch_id = item.id or tx.new_id("batch")
@@ -231,6 +233,16 @@ def _created(tx: Tx, item: NewBatch, parents: Mapping[str, Run]) -> CreatedBatch
             return error
     _add(tx, item, batch_id, due_at=tx.now + UNSEALED_MS, digest=digest, expires_at=tx.now + lifetime)
     return CreatedBatch(one_batch(tx, item.environment_id, batch_id))
+
+
+def _used(tx: Tx, token: OneTime, held: Batch) -> CreatedBatch | HoldfastError:
+    """A batch that is still open, for whose items a one-time token is used up."""
+    if once.used_by(tx, token) != held.id:
+        try:
+            once.use(tx, token, held.id)
+        except HoldfastError as error:
+            return error
+    return CreatedBatch(held)
 
 
 def key_digest(environment_id: str, key: str, tasks: Sequence[str]) -> str:
