@@ -18,6 +18,7 @@ from holdfast.engine.once import OneTime
 from holdfast.errors import BadSetting, Forbidden, HoldfastError, NotAuthorised, NotFound
 from holdfast.model.environment import DEFAULT_PROJECT, Environment, checked_branch
 from holdfast.model.key import ApiKey, digest, looks_like_key, seal_context
+from holdfast.model.scope import Thing, covers
 from holdfast.server.fresh import Fresh
 from holdfast.server.tokens import MAX_TOKEN, Signer
 from holdfast.server.vault import Vault
@@ -64,6 +65,10 @@ class Known:
     kind: Kind
     scopes: tuple[str, ...] | None
 
+    def may(self, action: str, things: Sequence[Thing]) -> bool:
+        secret = self.kind in (Kind.ROOT, Kind.SECRET)
+        return secret and (self.scopes is None or covers(self.scopes, action, things))
+
 
 def environment_of_key(key: str) -> str:
     """The environment that a key's prefix names. Raises BadSetting without telling the key."""
@@ -101,10 +106,12 @@ class Keyring:
         self._signers: Fresh[str, Signer] = Fresh(self._load_signer, changes)
         self._branches: Fresh[tuple[str, str], Environment] = Fresh(lambda at: engine.branch(*at), changes)
 
-    async def credential(self, request: Request, *, opens_branch: bool = False) -> Credential:
+    async def credential(
+        self, request: Request, opens_branch: tuple[str, Sequence[Thing]] | None = None
+    ) -> Credential:
         """Who asks. Raises NotAuthorised, and for a branch that is none NotFound or Forbidden.
 
-        opens_branch  whether a branch that nobody has heard of is made, as a deploy does
+        opens_branch  an action and its things: whoever may do that opens a branch that nobody has heard of
         """
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         key = key.strip()
@@ -126,11 +133,13 @@ class Keyring:
         """What signs and verifies for an environment; None where it does not exist, or nobody acts in it any more."""
         return await self._signers.get(environment_id)
 
-    async def _branch(self, known: Known, name: str, create: bool) -> Environment:
+    async def _branch(
+        self, known: Known, name: str, opens: tuple[str, Sequence[Thing]] | None
+    ) -> Environment:
         project_id = known.environment.project.id
         checked_branch(name)
         found = await self._branches.get((project_id, name))
-        if found is None and create and known.kind in (Kind.ROOT, Kind.SECRET):
+        if found is None and opens is not None and known.may(*opens):
             found = await self._engine.create_branch(NewBranch(project_id, name, revive=False))
         if found is None:
             raise NotFound(

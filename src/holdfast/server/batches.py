@@ -18,7 +18,7 @@ from holdfast.server.items import line_of, stream_items, with_payloads, without_
 from holdfast.server.offload import placed
 from holdfast.server.problems import problem, respond
 from holdfast.server.routing import Call, Endpoint
-from holdfast.server.runs import batch_item, handed_out, request_key_of, triggered
+from holdfast.server.runs import batch_item, handed_out, hands_out, request_key_of, triggered
 from holdfast.wire import batches as wire
 from holdfast.wire import runs as runs_wire
 
@@ -64,6 +64,7 @@ async def trigger_batch(call: Call) -> Response:
 
 async def create_batch(call: Call) -> Response:
     """Phase 1. A key whose batch is complete finds it; otherwise the items are wanted."""
+    hands_out(call)
     body = await call.body(wire.CREATE_BATCH, limit=limits.MAX_BATCH_OPENING)
     tasks = body.get("taskIdentifiers", [])
     _require_tasks(call, tasks or [None])
@@ -84,6 +85,7 @@ async def create_batch(call: Call) -> Response:
 
 async def create_batch_at_once(call: Call) -> Response:
     """The older way: batch and items in one body. An item that can not be triggered is a run that has failed."""
+    hands_out(call)
     body = await call.body(wire.LEGACY_BATCH, limit=limits.MAX_LEGACY_BATCH_BYTES)
     items = _counted(body["items"], limits.MAX_LEGACY_BATCH)
     tasks = [item["task"] for item in items]
@@ -199,16 +201,6 @@ async def _this_batch(call: Call) -> list[Thing]:
     return [("batch", found.id), ("runs", None)]
 
 
-BATCH = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string"},
-        "runCount": {"type": "integer"},
-        "isCached": {"type": "boolean"},
-        "idempotencyKey": {"type": "string"},
-    },
-    "required": ["id", "runCount", "isCached"],
-}
 MAKES_BATCHES = Access("batchTrigger", ("tasks", "batch"), tokens=True, inside=True)
 READS_BATCH = Access("read", ("batch", "runs"), _this_batch, tokens=True)
 
@@ -220,6 +212,7 @@ ENDPOINTS = (
         "Trigger up to 1,000 runs",
         MAKES_BATCHES,
         runs_wire.BATCH,
+        wire.TRIGGERED_BATCH,
     ),
     Endpoint(
         "POST",
@@ -228,7 +221,7 @@ ENDPOINTS = (
         "Create a batch of up to 500 runs",
         MAKES_BATCHES,
         wire.LEGACY_BATCH,
-        BATCH,
+        wire.CREATED,
         status=202,
     ),
     Endpoint(
@@ -238,7 +231,7 @@ ENDPOINTS = (
         "Create a batch whose items come later",
         MAKES_BATCHES,
         wire.CREATE_BATCH,
-        BATCH,
+        wire.CREATED,
         status=202,
     ),
     Endpoint(
@@ -247,14 +240,18 @@ ENDPOINTS = (
         stream_items,
         "Stream the items of a batch, a line of JSON each",
         Access("write", ("batch", "tasks"), tokens=True, inside=True),
+        answer=wire.ARRIVED,
     ),
-    Endpoint("GET", "/api/v2/batches/{batch}", retrieve_batch, "Read a batch", READS_BATCH),
+    Endpoint(
+        "GET", "/api/v2/batches/{batch}", retrieve_batch, "Read a batch", READS_BATCH, answer=wire.BATCH
+    ),
     Endpoint(
         "GET",
         "/api/v1/batches/{batch}",
         retrieve_old_batch,
         "Read a batch without the errors of its items",
         READS_BATCH,
+        answer=wire.OLD_BATCH,
     ),
     Endpoint(
         "GET",
@@ -262,5 +259,6 @@ ENDPOINTS = (
         batch_results,
         "Read the results of a batch's runs that have ended",
         Access("read", ("batch", "runs"), _this_batch),
+        answer=wire.BATCH_RESULTS,
     ),
 )

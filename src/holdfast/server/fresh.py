@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Hashable
+from time import monotonic
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -30,7 +30,7 @@ class Fresh(Generic[K, V]):
     async def get(self, key: K) -> V | None:
         changes = self._changes()
         held = self._known.get(key) or self._absent.get(key)
-        if held is not None and held[2] == changes and time.monotonic() < held[1]:
+        if held is not None and held[2] == changes and monotonic() < held[1]:
             return held[0]
         loading = self._loading.get((key, changes))
         if loading is None:
@@ -40,7 +40,7 @@ class Fresh(Generic[K, V]):
         return await asyncio.shield(loading)  # a caller that gives up does not end it for the others
 
     async def _loaded(self, key: K, changes: int) -> V | None:
-        until = time.monotonic() + FRESH_SECONDS
+        until = monotonic() + FRESH_SECONDS
         value = await self._load(key)
         self._known.pop(key, None)
         self._absent.pop(key, None)

@@ -147,12 +147,16 @@ class Endpoint:
     def serve(
         self, engine: Engine, keyring: Keyring, vault: Vault, body_seconds: float
     ) -> Callable[[Request], Awaitable[Response]]:
+        opener = None
+        if self.opens_branch and self.access is not None:
+            opener = (self.access.action, [(kind, None) for kind in self.access.kinds])
+
         async def endpoint(request: Request) -> Response:
             if self.access is None:
                 assert self.opened is not None
                 credential = Credential(await self.opened(request, engine, keyring), Kind.OPEN)
             else:
-                credential = await keyring.credential(request, opens_branch=self.opens_branch)
+                credential = await keyring.credential(request, opener)
             signer = await keyring.signer(credential.environment_id)
             if signer is None and self.access is None:
                 signer = Signer(credential.environment_id, (), "")  # of no environment: nothing to sign here

@@ -36,6 +36,7 @@ DATA = frozenset({"payload", "output", "payloadPresignedUrl", "outputPresignedUr
 
 
 async def trigger(call: Call) -> Response:
+    hands_out(call)
     body = await call.body(wire.TRIGGER, empty={})
     item = new_run(call.environment_id, call.path("task"), body, call.request.headers)
     item = item if call.credential.once is None else replace(item, once=call.credential.once)
@@ -296,9 +297,17 @@ async def _full(call: Call, run_id: str) -> dict[str, Any]:
     return answer if call.sees_data else {name: answer[name] for name in answer if name not in DATA}
 
 
+def hands_out(call: Call) -> bool:
+    """Whether `handed_out` signs something. Raises Unprocessable where nothing can: ask before making anything."""
+    if not call.sdk and call.credential.kind is not Kind.PUBLIC_TOKEN:
+        return False
+    call.signer.ready()
+    return True
+
+
 async def handed_out(call: Call, scopes: list[str]) -> dict[str, str]:
     """Headers with a public token for what was made: the SDK gives it to whoever holds the handle (4.1.2)."""
-    if not call.sdk and call.credential.kind is not Kind.PUBLIC_TOKEN:
+    if not hands_out(call):
         return {}
     now = await call.engine.store.read(lambda tx: tx.now)
     return {

@@ -99,7 +99,9 @@ async def heartbeat(call: Call) -> Response:
 async def report(call: Call) -> Response:
     body = await call.body(wire.REPORTS, limit=MAX_REPORT_BYTES)
     refused = {
-        index: reason for index, said in enumerate(body["reports"]) if (reason := _refusal(said)) is not None
+        index: reason
+        for index, said in enumerate(body["reports"])
+        if (reason := _refusal(call, said)) is not None
     }
     taken = [
         await _as_taken(call, said) for index, said in enumerate(body["reports"]) if index not in refused
@@ -149,7 +151,7 @@ async def _as_taken(call: Call, said: wire.Report) -> Mapping[str, Any]:
     return said
 
 
-def _refusal(said: wire.Report) -> str | None:
+def _refusal(call: Call, said: wire.Report) -> str | None:
     """Why a report can not be taken: a text that is no JSON would make its run unreadable."""
     try:
         if said["kind"] == "succeeded" and said["output"] is not None:
@@ -158,8 +160,10 @@ def _refusal(said: wire.Report) -> str | None:
             for told in said["entries"]:
                 if told["value"] is not None:
                     decode(told["value"], "value", limits.MAX_STEP_RESULT)
-        elif said["kind"] == "token" and "schema" in said:
-            checked_schema(said["schema"], "schema")
+        elif said["kind"] == "token":
+            call.signer.ready()  # it is answered with the token's address
+            if "schema" in said:
+                checked_schema(said["schema"], "schema")
     except HoldfastError as error:
         return str(error)
     return None
