@@ -9,8 +9,9 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from holdfast.model.batch import Batch, BatchItem, batch_status
+from holdfast.model.batch import Batch, BatchItem, BatchStatus, batch_status
 from holdfast.model.limits import MAX_BATCH
+from holdfast.wire.answers import FLAG, MOMENT, RESULT, TEXT, TEXTS, WHOLE, exactly, list_of
 from holdfast.wire.runs import BatchItem as LegacyItem
 from holdfast.wire.runs import KeyOptions, Name, Text, TriggerOptions, moment
 
@@ -46,6 +47,43 @@ class LegacyBatchBody(TypedDict):
 CREATE_BATCH: TypeAdapter[CreateBatchBody] = TypeAdapter(CreateBatchBody)
 ITEM_LINE: TypeAdapter[ItemLine] = TypeAdapter(ItemLine)
 LEGACY_BATCH: TypeAdapter[LegacyBatchBody] = TypeAdapter(LegacyBatchBody)
+
+CREATED = exactly({"id": TEXT, "runCount": WHOLE, "isCached": FLAG}, idempotencyKey=TEXT)
+_REFUSED: dict[str, Any] = {
+    "type": "object",
+    "properties": {"error": TEXT, "code": TEXT},
+    "required": ["error", "code"],
+}
+TRIGGERED_BATCH = exactly(
+    {"batchId": TEXT, "runs": list_of({"anyOf": [exactly({"id": TEXT, "isCached": FLAG}), _REFUSED]})}
+)
+ARRIVED = exactly(
+    {
+        "id": TEXT,
+        "itemsAccepted": WHOLE,
+        "itemsDeduplicated": WHOLE,
+        "sealed": FLAG,
+        "enqueuedCount": WHOLE,
+        "expectedCount": WHOLE,
+        "runCount": WHOLE,
+    }
+)
+_BATCH: dict[str, Any] = {
+    "id": TEXT,
+    "status": {"enum": [str(status) for status in BatchStatus]},
+    "createdAt": MOMENT,
+    "updatedAt": MOMENT,
+    "runCount": WHOLE,
+    "runs": TEXTS,
+}
+_ERRORS = list_of(exactly({"index": WHOLE, "taskIdentifier": TEXT, "error": TEXT, "errorCode": TEXT}))
+BATCH = exactly(
+    {**_BATCH, "processing": exactly({"errors": _ERRORS}, completedAt=MOMENT)},
+    idempotencyKey=TEXT,
+    processingCompletedAt=MOMENT,
+)
+OLD_BATCH = exactly(_BATCH, idempotencyKey=TEXT)
+BATCH_RESULTS = exactly({"id": TEXT, "items": list_of(RESULT)})
 
 
 def created(batch: Batch, is_cached: bool) -> dict[str, Any]:
