@@ -15,7 +15,7 @@ import click
 import holdfast
 from holdfast import cli, config, errors
 from holdfast.model import error, limits
-from holdfast.sdk.client import Runs
+from holdfast.sdk.resources.base import Resource
 from holdfast.server import ENDPOINTS, openapi, problems
 from holdfast.server.access import Access
 from holdfast.server.routing import Endpoint
@@ -335,7 +335,9 @@ def python() -> str:
             parts.append(f"\n## {name}\n\n```\n{inspect.getdoc(value)}\n```\n")
             members = list(_members(value, "."))
             if value is holdfast.Holdfast:
-                members += _members(Runs, ".runs.")
+                for noun, resource in vars(holdfast.Holdfast("http://localhost", "")).items():
+                    if isinstance(resource, Resource):
+                        members += _members(type(resource), f".{noun}.")
             if members:
                 parts.append("\n" + _table(("member", "what it does"), members))
     parts.append("\n## Errors\n\n[Errors](errors.md) has their codes.\n\n")
@@ -355,10 +357,11 @@ def _members(kind: Any, prefix: str) -> Iterator[tuple[str, str]]:
     names = [name for name in dir(kind) if not name.startswith("_") and name not in FOR_OURSELVES]
     for name in names if inspect.isclass(kind) else ():
         member = inspect.getattr_static(kind, name)
-        is_twin = name.startswith("a") and name[1:] in names
+        is_twin = name.startswith("a") and (name[1:] in names or name == "await_")
         if is_twin or not (isinstance(member, property) or inspect.isfunction(member)):
             continue
-        twin = f", `{prefix}a{name}`" if f"a{name}" in names else ""
+        other = f"a{name}" if name != "wait" else "await_"  # of this it would be a word of the language
+        twin = f", `{prefix}{other}`" if other in names else ""
         text = (inspect.getdoc(member) or "As it was last read.").splitlines()[0]
         yield f"`{prefix}{name}`{twin}", text
 

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holdfast.errors import (
         AbortRun,
+        BatchNotFound,
         BlockingCallInLoop,
+        BulkActionNotFound,
         Fenced,
+        Forbidden,
         HoldfastError,
         InvalidRequest,
         JournalFull,
@@ -54,11 +57,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AbortRun": "errors",
+    "BatchNotFound": "errors",
     "BlockingCallInLoop": "errors",
     "Bound": "sdk.task",
+    "BulkActionNotFound": "errors",
     "CurrentRun": "sdk.context",
     "DuplicateName": "sdk.registry",
     "Fenced": "errors",
+    "Forbidden": "errors",
     "Holdfast": "sdk.client",
     "HoldfastError": "errors",
     "Hooks": "sdk.hooks",
@@ -105,11 +111,14 @@ _HOMES = {
 
 __all__ = [
     "AbortRun",
+    "BatchNotFound",
     "BlockingCallInLoop",
     "Bound",
+    "BulkActionNotFound",
     "CurrentRun",
     "DuplicateName",
     "Fenced",
+    "Forbidden",
     "Holdfast",
     "HoldfastError",
     "Hooks",

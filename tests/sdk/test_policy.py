@@ -79,11 +79,50 @@ def test_each_call_has_a_key_of_its_own() -> None:
     assert len({request.headers[policy.REQUEST_KEY] for request in seen}) == 2
 
 
-def test_a_replay_that_may_have_arrived_is_not_sent_again() -> None:
-    seen, answer = answers(503, httpx2.ConnectError("refused"), httpx2.ReadError("gone"), 200)
+def test_what_counts_twice_when_made_twice_is_not_sent_again_when_it_may_have_arrived() -> None:
+    seen, answer = answers(503, 429, httpx2.ConnectError("refused"), httpx2.ReadError("gone"), 200)
     with pytest.raises(ServerUnreachable):
-        client(answer).runs.replay("run_1")
-    assert len(seen) == 3
+        client(answer).runs.update_metadata("run_1", increment={"looks": 1})
+    assert len(seen) == 4
+    for first in (408, 500, 502):
+        seen, answer = answers((first, {"error": "no", "code": "x"}), 200)
+        with pytest.raises(HoldfastError):
+            client(answer).runs.update_metadata("run_1", append={"notes": 1})
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "tries"),
+    [
+        (503, "false", 1),
+        (429, "false", 1),
+        (500, "false", 1),
+        (409, "true", 2),
+        (404, "true", 1),  # what this server does not find is not there
+        (404, None, 1),
+        (409, None, 1),
+        (501, None, 2),
+        (599, None, 2),
+    ],
+)
+def test_the_server_has_the_last_word_on_asking_again(status: int, said: str | None, tries: int) -> None:
+    seen = 0
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        nonlocal seen
+        seen += 1
+        if seen > 1:
+            return httpx2.Response(200, json=RUN)
+        headers = {} if said is None else {"x-should-retry": said}
+        return httpx2.Response(status, headers=headers, json={"error": "no", "code": "x"})
+
+    there = client(answer)
+    if tries == 1:
+        with pytest.raises(HoldfastError):
+            there.runs.retrieve("run_1")
+    else:
+        assert there.runs.retrieve("run_1").id == "run_1"
+    assert seen == tries
 
 
 @pytest.mark.parametrize(
@@ -93,6 +132,11 @@ def test_a_replay_that_may_have_arrived_is_not_sent_again() -> None:
         (401, errors.NotAuthorised),
         (404, errors.RunNotFound),
         (404, errors.NotFound),
+        (404, errors.WaitpointNotFound),
+        (404, errors.BatchNotFound),
+        (404, errors.BulkActionNotFound),
+        (403, errors.Forbidden),
+        (415, errors.UnsupportedMediaType),
         (409, errors.Fenced),
         (413, errors.PayloadTooLarge),
         (422, errors.Unprocessable),
@@ -104,7 +148,8 @@ def test_a_code_becomes_its_class_at_once(status: int, kind: type[HoldfastError]
     with pytest.raises(kind) as caught:
         client(answer).runs.retrieve("run_1")
     assert type(caught.value) is kind
-    assert getattr(caught.value, "param", "options.tags") == "options.tags"
+    own = getattr(kind, "param", "options.tags")  # of some classes it is always the same
+    assert getattr(caught.value, "param", own) == own
     assert len(seen) == 1
 
 
@@ -126,9 +171,27 @@ def test_the_server_says_how_long_to_wait(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(policy, "LONGEST_DELAY", 8.0)
     flow = asked(Request("GET", "/"))
     assert isinstance(next(flow), Send)
-    assert flow.send(Reply(503, {"retry-after": "3"}, b"{}")) == Pause(3.0)
+    assert flow.send(Reply(503, {"retry-after": "30"}, b"{}")) == Pause(30.0)
     assert isinstance(flow.send(None), Send)
-    assert flow.send(Reply(503, {"retry-after": "900"}, b"{}")) == Pause(8.0)
+    assert flow.send(Reply(503, {"retry-after": "900"}, b"{}")) == Pause(60.0)
+
+
+def test_a_date_and_a_reset_of_a_rate_limit_are_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+    monkeypatch.setattr(policy.time, "time", lambda: now)
+    for status, headers, expected in (
+        (503, {"retry-after": "Fri, 15 Jan 2027 08:00:07 GMT"}, 7.0),
+        (503, {"retry-after": "Fri, 15 Jan 2027 07:00:00 GMT"}, 0.0),
+        (503, {"retry-after": "soon"}, None),
+        (429, {"x-ratelimit-reset": str(round(now + 5) * 1_000)}, 5.0),
+        (429, {"x-ratelimit-reset": str(round(now - 5) * 1_000)}, None),
+        (429, {"x-ratelimit-reset": str(round(now + 5))}, None),  # seconds: long past as milliseconds
+        (429, {"x-ratelimit-reset": "later"}, None),
+        (429, {"retry-after": "2", "x-ratelimit-reset": str(round(now + 5) * 1_000)}, 2.0),
+        (503, {"x-ratelimit-reset": str(round(now + 5) * 1_000)}, None),
+        (429, {}, None),
+    ):
+        assert policy.asked_delay(Reply(status, headers, b"{}")) == expected, headers
 
 
 def test_delays_double_with_jitter_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:

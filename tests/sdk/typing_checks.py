@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, assert_type
+from typing import Any, Literal, TypeAlias, assert_type
 
 from holdfast import (
     Bound,
+    Holdfast,
     HoldfastError,
     Queue,
     Retry,
@@ -20,6 +21,8 @@ from holdfast import (
     task,
     wait,
 )
+
+BatchStatus: TypeAlias = Literal["PENDING", "PROCESSING", "COMPLETED", "PARTIAL_FAILED", "ABORTED"]
 
 
 @dataclass
@@ -109,7 +112,33 @@ async def durable(order: Order, run: Run[str]) -> None:
     print(either.id)
 
 
-def mistakes(order: Order) -> None:
+def managing(client: Holdfast) -> None:
+    assert_type(next(client.runs.list(tag=["a"], status="QUEUED", is_test=False, period="1h")), Run[Any])
+    assert_type(client.runs.replay("run_1", {"a": 1}, tags="b", queue=payments), Run[Any])
+    assert_type(client.runs.update_metadata("run_1", {"a": 1}, increment={"b": 1}), dict[str, Any])
+    assert_type(client.runs.trace("run_1").root.duration, timedelta)
+    assert_type(
+        client.batches.create([fulfil.bind(Order("1", 2)), ("send-email", {"to": "a"})]).status, BatchStatus
+    )
+    assert_type(client.bulk_actions.cancel(task="fulfil", name="tidy").failure, int)
+    assert_type([queue.concurrency_limit for queue in client.queues.list()], list[int | None])
+    assert_type(client.tokens.create(Order), Token[Order])
+    assert_type(client.tokens.create(), Token[Any])
+    assert_type(client.variables.retrieve("A").value, str)
+    assert_type(client.deployments.promote("20261124.1").version, str)
+    assert_type(client.auth.public_token("read:runs:run_1", expires_in=60), str)
+
+
+async def managing_in_a_loop(client: Holdfast) -> None:
+    async for run in client.runs.alist(tag="a"):
+        assert_type(run, Run[Any])
+    assert_type(await client.runs.areplay("run_1"), Run[Any])
+    assert_type(await client.tokens.acreate(Order), Token[Order])
+    assert_type((await client.bulk_actions.await_("bulk_1")).success, int)
+    assert_type((await client.auth.awhoami()).project.ref, str)
+
+
+def mistakes(order: Order, client: Holdfast) -> None:
     # Each of these must be an error: an ignore that is not needed is reported.
     send_email.trigger("a")  # type: ignore[call-arg]  # a missing argument
     fulfil.trigger("a")  # type: ignore[arg-type]  # a wrong type
@@ -118,4 +147,8 @@ def mistakes(order: Order) -> None:
     wrong: int = fulfil.run(order)  # type: ignore[assignment]  # a wrong result
     print(wrong)
     send("a")  # type: ignore[arg-type]  # a wrong type
+    client.runs.list(colour="red")  # type: ignore[call-arg]  # a misspelt filter
+    client.bulk_actions.cancel(parent="run_1")  # type: ignore[call-arg]  # a filter of lists only
+    client.queues.retrieve("a", by="size")  # type: ignore[arg-type]  # neither a name nor an id
+    client.batches.create([send_email])  # type: ignore[list-item]  # a task without arguments
     wait.first("run_1")  # type: ignore[type-var]  # neither a run nor a token

@@ -10,13 +10,14 @@ from urllib.parse import quote
 from holdfast.errors import NotFound
 from holdfast.model.packet import JSON, STORE
 from holdfast.sdk.policy import PATIENT_TRIES, Flow, Request, replied
-from holdfast.wire.packets import text_of
 
 SECONDS = 60.0
 
 
 def content(run_id: str, field: str) -> Flow[str]:
     """The stored "payload" or "output" of a run, as JSON text. Raises NotFound where it is not, or is gone."""
+    from holdfast.wire.packets import text_of
+
     path = f"/api/v1/runs/{quote(run_id, safe='')}/packets/{field}/content"
     reply = yield from replied(Request("GET", path, timeout=SECONDS, tries=PATIENT_TRIES))
     return text_of(reply.body, reply.headers.get("content-type", JSON), field)
