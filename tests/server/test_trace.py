@@ -238,5 +238,5 @@ async def test_a_page_that_can_not_be_read_is_refused(world: World, path: str):
 async def test_a_run_that_is_not_there_has_no_trace(world: World):
     for path in ("events", "trace", "spans/0123456789abcdef"):
         response = await world.dev.get(f"/api/v1/runs/run_x/{path}")
-        assert response.headers["x-should-retry"] == "true"
+        assert response.headers["x-should-retry"] == "false"
         await refused(world.dev.get(f"/api/v1/runs/run_x/{path}"), 404, "run_not_found")

@@ -85,8 +85,8 @@ def test_servers_that_start_together_migrate_once(new_url: str) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         applied = [future.result() for future in [pool.submit(start) for _ in range(4)]]
-    assert sorted(applied)[:3] == [[], [], []]
-    assert len(sorted(applied)[3]) == len(migrations("sqlite"))
+    # Each migration is applied by one of them; which one may change in between.
+    assert sorted(name for names in applied for name in names) == [name for name, _ in migrations("sqlite")]
 
 
 def test_a_database_of_a_newer_release_is_refused(new_url: str) -> None:

@@ -227,7 +227,7 @@ select seq, scope, kind, name, args, ok, value, ref
 -- value says what was made and when a sleep is due; `refused` says that something was not made.
 select seq, scope, kind, name, ok, ref,
        case when kind in ('sleep', 'trigger', 'token') then substr(value, 1, 200) end as value,
-       case when kind = 'trigger' and value like '%"error":%' then 1 else 0 end as refused
+       case when kind = 'trigger' and value like '%"error"%' then 1 else 0 end as refused
   from journal where run_id = :run_id and seq > :after order by seq limit :limit
 
 -- name: moments_before
