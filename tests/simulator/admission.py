@@ -22,7 +22,23 @@ def is_bad(item: NewRun, before: Snapshot) -> bool:
         no_parent
         or UNREADABLE in (item.delay, item.ttl)
         or len(set(item.tags)) > 10
-        or (item.version_lock is not None and (item.environment_id, item.version_lock) not in before.versions)
+        or _is_bad_lock(item, before)
         or item.task == ""
         or item.idempotency_key == ""
     )
+
+
+def has_queue(item: NewRun, before: Snapshot) -> bool:
+    """Whether its queue is there: a run that names another one waits for it (engine rule R13)."""
+    named = item.queue is not None and item.queue != f"task/{item.task}"
+    return not named or (item.environment_id, item.queue) in before.queues
+
+
+def _is_bad_lock(item: NewRun, before: Snapshot) -> bool:
+    if item.version_lock is None:
+        return False
+    version = before.versions.get((item.environment_id, item.version_lock))
+    if version is None:
+        return True
+    tasks, queues = version
+    return item.queue is not None and item.task in tasks and item.queue not in queues

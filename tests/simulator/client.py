@@ -25,6 +25,7 @@ BAD = (
     {"tags": [f"t{n}" for n in range(11)]},
     {"parent_id": NOBODY},
 )
+UNDECLARED = "undeclared"  # a queue that nobody registers
 BAD = (*BAD, {"version_lock": NO_VERSION}, {"task": ""}, {"idempotency_key": ""})
 
 
@@ -87,7 +88,7 @@ class Client:
         if random.random() < 0.3:
             options["priority"] = random.choice([-3, 1, 5])
         if random.random() < 0.3:
-            options["queue"] = random.choice(["narrow", "wide", "undeclared"])
+            options["queue"] = random.choice(["narrow", "wide", UNDECLARED])
         if random.random() < 0.4:
             options["concurrency_key"] = random.choice(["a", "b", "c", "*"])
         if random.random() < 0.3:

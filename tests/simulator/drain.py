@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from holdfast.engine import operate
 from holdfast.model.run import Run
 from holdfast.model.status import RunStatus
-from simulator.client import set_environment, set_queue_paused
+from simulator.client import UNDECLARED, set_environment, set_queue_paused
 from simulator.options import ENVIRONMENTS
 from simulator.violation import require
 
@@ -75,7 +75,8 @@ def _next_due(world: World, left: list[Run]) -> int:
 
 
 def _help(world: World, left: list[Run]) -> None:
-    """What waits for a person gets one: tokens, and runs of a task that nobody has, or of a version that is gone."""
+    """What waits for a person gets one: tokens, and runs of a task or a queue that nobody has, or of a
+    version that is gone."""
     if world.random.random() < 0.5:
         world.clients[0].complete()
     known = {task.id for task in world.options.tasks}
@@ -86,6 +87,6 @@ def _help(world: World, left: list[Run]) -> None:
         forsaken = run.version_lock is not None and (
             run.version_lock not in versions or world.random.random() < 0.3
         )
-        if forsaken or run.task not in known:
+        if forsaken or run.task not in known or run.queue == UNDECLARED:
             cancel = operate.Cancel(run.environment_id, run.id)
             world.network.send(world.clients[0], operate.cancel, [cancel])

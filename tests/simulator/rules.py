@@ -13,7 +13,7 @@ from holdfast.errors import Fenced, HoldfastError, InvalidRequest, RunNotFound, 
 from holdfast.model.duration import lifetime_ms
 from holdfast.model.run import Run
 from holdfast.model.status import FREES_KEY, RunStatus
-from simulator.admission import KEY_LIFETIME_MS, REQUEST_LIFETIME_MS, is_bad
+from simulator.admission import KEY_LIFETIME_MS, REQUEST_LIFETIME_MS, has_queue, is_bad
 from simulator.claims import check_claims
 from simulator.journals import check_journal_reports
 from simulator.oracle import Oracle
@@ -141,7 +141,7 @@ class Rules:
         require(not result.is_cached, "I6", f"{item} was answered from a key that is free")
         run = after.runs[result.id]
         known = (item.environment_id, item.task) in before.tasks
-        expected = S.QUEUED if known else S.WAITING_FOR_DEPLOY
+        expected = S.QUEUED if known and has_queue(item, before) else S.WAITING_FOR_DEPLOY
         require(
             run.status is (S.DELAYED if run.delayed_until else expected), "moves", f"{run.id} is {run.status}"
         )

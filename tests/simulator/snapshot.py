@@ -68,7 +68,8 @@ class Snapshot:
     environments: dict[str, tuple[int, bool]] = field(default_factory=dict)
     queues: dict[tuple[str, str], tuple[int | None, int | None, bool]] = field(default_factory=dict)
     tasks: set[tuple[str, str]] = field(default_factory=set)
-    versions: set[tuple[str, str]] = field(default_factory=set)
+    # The names of the tasks and of the queues of each.
+    versions: dict[tuple[str, str], tuple[set[str], set[str]]] = field(default_factory=dict)
     journals: dict[str, Rows] = field(default_factory=dict)
     waits: dict[str, list[WaitRow]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
@@ -101,7 +102,8 @@ def read(tx: Tx, before: Snapshot) -> Snapshot:
     ):
         after.queues[row[0], row[1]] = (row[2], row[3], bool(row[4]))
     after.tasks = {(row[0], row[1]) for row in select("select environment_id, id from tasks", {})}
-    after.versions = {(row[0], row[1]) for row in select("select environment_id, version from versions", {})}
+    for row in select("select environment_id, version, tasks, queues from versions", {}):
+        after.versions[row[0], row[1]] = (set(json.loads(row[2])), set(json.loads(row[3])))
     after.journals = _journals(select, before, changed)
     for row in select(
         "select run_id, part, target, due_at, wake from waits order by run_id, part, number", {}
