@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import buckets
 import databases
 from clock import Clock
 from holdfast.sdk import registry
@@ -31,6 +32,21 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of an empty schema of this test."""
     with databases.empty_schema(postgres_server) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3, one for each process of the test run."""
+    with buckets.server() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty place in an S3 that the environment names."""
+    for name, value in buckets.variables(s3_server).items():
+        monkeypatch.setenv(name, value)
+    return buckets.new_bucket(s3_server)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 
 from holdfast.engine import Engine
 from holdfast.server import create_app, lifespan
+from holdfast.server.objects import Objects, open_objects
 from holdfast.stores import open_store
 from server.world import DEV_KEY, KEYS, PROD_KEY, Clock, World
 
@@ -20,12 +21,18 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+def objects(tmp_path: Path) -> Objects:
+    """Where large payloads and outputs are."""
+    return open_objects(f"file://{tmp_path}/objects")
+
+
+@pytest.fixture
+async def world(tmp_path: Path, objects: Objects) -> AsyncIterator[World]:
     """A server over an empty database, in this process."""
     clock = Clock()
     store = open_store(f"sqlite:///{tmp_path}/holdfast.db", clock=clock)
     engine = Engine(store)
-    app = create_app(engine, KEYS)
+    app = create_app(engine, KEYS, objects=objects)
 
     def client(key: str) -> httpx2.AsyncClient:
         # What the server does not answer is an answer too: 500, as a client would see it.

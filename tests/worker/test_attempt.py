@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.errors import AbortRun, RetryAfter
+from holdfast.errors import AbortRun, InvalidRequest, NotFound, RetryAfter, ServerUnreachable
 from holdfast.sdk.context import CurrentRun
 from holdfast.sdk.decorator import task
 from holdfast.sdk.hooks import global_hooks
@@ -20,13 +20,13 @@ def own_registry(nothing_registered: None) -> None:
     """Each test declares its own tasks."""
 
 
-def attempt(function: Any, payload: str | None = None, number: int = 1, **options: Any) -> Outcome:
+def attempt(function: Any, payload: Any = None, number: int = 1, **options: Any) -> Outcome:
     """Run `function` as a task, once, in a loop of its own."""
     return asyncio.run(begun(function, payload, number, **options))
 
 
 def begun(
-    function: Any, payload: str | None = None, number: int = 1, **options: Any
+    function: Any, payload: Any = None, number: int = 1, **options: Any
 ) -> Coroutine[Any, Any, Outcome]:
     declared = task(**options)(function)
     claimed: Any = {
@@ -226,3 +226,40 @@ def test_a_task_that_awaits_something_cancelled_has_failed():
     error = attempt(work).error
     assert error is not None
     assert error["name"] == "CancelledError"
+
+
+def unread(raised: Exception) -> Outcome:
+    """An attempt whose payload is in the object store, from where this comes."""
+
+    async def read() -> str:
+        raise raised
+
+    def function(number: int) -> int:
+        raise AssertionError("there is nothing to call it with")
+
+    return attempt(function, read, retry=Retry(3, min_delay=1, jitter=False))
+
+
+def test_a_stored_payload_is_read_before_the_function():
+    async def read() -> str:
+        return "20"
+
+    def function(number: int) -> int:
+        return number + 1
+
+    assert attempt(function, read).output == "21"
+
+
+def test_a_payload_that_can_not_be_read_now_is_read_by_the_next_attempt():
+    outcome = unread(ServerUnreachable("no answer"))
+    assert outcome.retry_delay_ms == 1_000
+    assert outcome.error is not None
+    assert "object store: no answer" in outcome.error["message"]
+
+
+@pytest.mark.parametrize("error", [NotFound("gone"), InvalidRequest("no JSON", "payload")])
+def test_a_payload_that_is_gone_fails_the_run(error: Exception):
+    outcome = unread(error)
+    assert outcome.retry_delay_ms is None
+    assert outcome.error is not None
+    assert outcome.error["code"] == "TASK_INPUT_ERROR"

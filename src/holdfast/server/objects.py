@@ -141,6 +141,8 @@ class Folder:
                 return head["type"], file.tell(), os.fstat(file.fileno()).st_size - file.tell()
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError) as error:
+            raise ObjectStoreUnavailable(f"object {key} is damaged: {error}") from error
 
 
 def open_objects(url: str, database_url: str = "") -> Objects:
