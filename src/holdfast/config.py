@@ -100,8 +100,8 @@ def master_keys(value: str) -> str:
     for key in _split(value):
         if not MIN_MASTER_KEY <= len(key) <= MAX_MASTER_KEY:
             raise ValueError(
-                f"a master key has {MIN_MASTER_KEY} to {MAX_MASTER_KEY:,} characters, "
-                "such as those of `openssl rand -base64 32`"
+                f"each master key has {MIN_MASTER_KEY} to {MAX_MASTER_KEY:,} characters, such as those of "
+                f"`openssl rand -base64 32`; one has {len(key)} (a comma begins the next)"
             )
     return value
 

@@ -15,7 +15,7 @@ from holdfast.server import create_app, lifespan
 from holdfast.server.vault import Vault
 from holdfast.stores.base import Store
 
-MASTER_KEY = "the master key of the tests, which is long"
+MASTER_KEY = "the master key of the tests is quite long"
 
 
 class KeyWorld:

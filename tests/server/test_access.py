@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 DOCUMENT = openapi.document(ENDPOINTS, "0")
 OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item]
 ALLOWED = "allowed"  # any answer but 401 and 403
-MASTER_KEY = "the master key of the tests, which is long"
+MASTER_KEY = "the master key of the tests is quite long"
 TAG = "a:tag"
 
 
