@@ -245,7 +245,7 @@ def _needs(access: Access | None) -> str:
     """Who may call a route, in a sentence."""
     if access is None:
         return "Takes no key."
-    scopes = " or ".join(f"`{access.action}:{kind}`" for kind in access.kinds)
+    scopes = " or ".join(f"`{access.action}:{kind}`" for kind in access.kinds) or "any secret key"
     others = [name for name, taken in (("tokens", access.tokens), ("keys", access.public_keys)) if taken]
     return f"Needs {scopes}" + (f"; takes public {' and public '.join(others)}." if others else ".")
 

@@ -9,6 +9,8 @@ import pytest
 
 import holdfast
 from docs.pages import PAGES, ROOT
+from holdfast.model.scope import KINDS as KINDS_OF_THINGS
+from holdfast.model.scope import PRESETS
 from holdfast.model.status import AttemptStatus, RunStatus
 from holdfast.sdk.hooks import KINDS
 from holdfast.server import ENDPOINTS
@@ -46,6 +48,11 @@ def test_every_route_is_in_the_reference():
 def test_every_option_of_a_trigger_is_in_its_guide():
     page = (DOCS / "triggering.md").read_text(encoding="utf-8")
     assert [name for name in holdfast.Options.__annotations__ if f"`{name}`" not in page] == []
+
+
+def test_every_kind_of_thing_and_every_preset_is_explained():
+    page = (DOCS / "authentication.md").read_text(encoding="utf-8")
+    assert [name for name in (*KINDS_OF_THINGS, *PRESETS) if f"\n| `{name}`" not in page] == []
 
 
 def test_every_hook_is_in_its_guide():
