@@ -14,16 +14,13 @@ from holdfast.engine import Engine, once
 from holdfast.engine.batch import (
     BatchFound,
     CreatedBatch,
-    Line,
     NewBatch,
-    Placed,
-    Refusal,
     create_batches,
     ended_runs,
     found_batch,
     open_batch,
-    place_items,
 )
+from holdfast.engine.batch_item import Line, Placed, Refusal, place_items
 from holdfast.engine.once import OneTime
 from holdfast.engine.trigger import NewRun
 from holdfast.engine.upkeep import Due, Retention, retain, upkeep

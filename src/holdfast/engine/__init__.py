@@ -22,7 +22,8 @@ from holdfast.engine import token as tokens
 from holdfast.engine import trace as tracing
 from holdfast.engine import upkeep as keeping
 from holdfast.engine import variables as settings
-from holdfast.engine.batch import BatchFound, CreatedBatch, Line, NewBatch, Placed
+from holdfast.engine.batch import BatchFound, CreatedBatch, NewBatch
+from holdfast.engine.batch_item import Line, Placed, place_items
 from holdfast.engine.bulk import NewBulkAction
 from holdfast.engine.claim import Claim, Claimed, Registered, Registering
 from holdfast.engine.deploy import DeploymentFilters, DeploymentPage, NewDeployment, Promotion
@@ -156,7 +157,7 @@ class Engine:
         return await self._one(batches.create_batches, item)
 
     async def place_items(self, items: Sequence[Line]) -> list[Placed | HoldfastError]:
-        return await self.store.write(batches.place_items, items)
+        return await self.store.write(place_items, items)
 
     async def batch(self, environment_id: str, batch_id: str) -> Batch:
         return await self.store.read(lambda tx: batches.one_batch(tx, environment_id, batch_id))

@@ -113,7 +113,7 @@ def _pass(tx: Tx, item: Due) -> Passed:
     tokens = time_out_tokens(tx, item.limit)
     batches = abort_batches(tx, item.limit)
     more = len(due) == item.limit or len(parked) == PARKED_BATCH or len(lost) == 10
-    more = more or more_waits or tokens == item.limit or batches == item.limit
+    more = more or more_waits or item.limit in (tokens, batches)
     next_due_at, bulk_actions = _next_due(tx, item.lose_workers)
     return Passed(len(saved) + len(lost) + waits + tokens + batches, more, next_due_at, bulk_actions)
 

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from holdfast.engine import Line, NewRun
-from holdfast.engine.batch import check_index
+from holdfast.engine.batch_item import check_index
 from holdfast.errors import (
     HoldfastError,
     InvalidRequest,
