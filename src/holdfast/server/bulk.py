@@ -10,7 +10,7 @@ from starlette.responses import Response
 from holdfast.engine import Filters, NewBulkAction
 from holdfast.errors import InvalidRequest
 from holdfast.model import limits
-from holdfast.model.bulk import BulkType
+from holdfast.model.bulk import BulkStatus, BulkType
 from holdfast.model.task import default_queue
 from holdfast.server.access import Access
 from holdfast.server.listing import created_between, one_value
@@ -19,6 +19,7 @@ from holdfast.server.routing import Call, Endpoint, query_number
 from holdfast.server.runs import request_key_of
 from holdfast.wire import bulk as wire
 from holdfast.wire import versions
+from holdfast.wire.answers import ID, MOMENT, TEXT, WHOLE, exactly, page_of
 
 PATH = "/api/v1/bulk-actions"
 NOTHING = ("region", "schedule")  # what no run has
@@ -117,33 +118,18 @@ async def abort(call: Call) -> Response:
     return respond({"id": await call.engine.abort_bulk_action(call.environment_id, call.path("bulk"))})
 
 
-COUNTS = {
-    "type": "object",
-    "properties": {name: {"type": "integer"} for name in ("total", "success", "failure")},
-    "required": ["total", "success", "failure"],
-}
-BULK_ACTION = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string"},
-        "name": {"type": "string"},
-        "type": {"enum": ["CANCEL", "REPLAY"]},
-        "status": {"enum": ["PENDING", "COMPLETED", "ABORTED"]},
+COUNTS = exactly({"total": WHOLE, "success": WHOLE, "failure": WHOLE})
+BULK_ACTION = exactly(
+    {
+        "id": TEXT,
+        "type": {"enum": [str(type) for type in BulkType]},
+        "status": {"enum": [str(status) for status in BulkStatus]},
         "counts": COUNTS,
-        "createdAt": {"type": "string"},
-        "completedAt": {"type": "string"},
+        "createdAt": MOMENT,
     },
-    "required": ["id", "type", "status", "counts", "createdAt"],
-}
-PAGE = {
-    "type": "object",
-    "properties": {
-        "data": {"type": "array", "items": BULK_ACTION},
-        "pagination": {"type": "object"},
-    },
-    "required": ["data", "pagination"],
-}
-ID = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+    name=TEXT,
+    completedAt=MOMENT,
+)
 # Whoever may write all runs of an environment may do so to many at once.
 READ, WRITE = Access("read", ("runs",)), Access("write", ("runs",))
 ENDPOINTS = (
@@ -154,7 +140,7 @@ ENDPOINTS = (
         list_bulk_actions,
         "List bulk actions, newest first",
         READ,
-        answer=PAGE,
+        answer=page_of(BULK_ACTION),
         query=("page[size]", "page[after]", "page[before]"),
     ),
     Endpoint("GET", f"{PATH}/{{bulk}}", retrieve, "Read a bulk action", READ, answer=BULK_ACTION),
