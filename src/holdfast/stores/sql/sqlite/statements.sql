@@ -110,12 +110,14 @@ select name, coalesce(override_limit, concurrency_limit) as concurrency_limit, p
 -- name: queued
 -- How many runs of queues wait for a slot. :names are those of the queues. Seeks for each task along runs_ready, and
 -- walks what is counted: never what waits in other queues, or has ended.
-select q.value as queue, count(*) as queued
-  from json_each(:names) as q cross join tasks cross join runs
- where tasks.environment_id = :environment_id
-   and runs.status = 'QUEUED' and runs.environment_id = :environment_id
-   and runs.task = tasks.id and runs.queue = q.value
- group by q.value
+select queue, sum(queued) as queued
+  from (select q.value as queue,
+               (select count(*) from runs
+                 where runs.status = 'QUEUED' and runs.environment_id = :environment_id
+                   and runs.task = tasks.id and runs.queue = q.value) as queued
+          from json_each(:names) as q cross join tasks
+         where tasks.environment_id = :environment_id) as counted
+ group by queue having sum(queued) > 0
 
 -- name: lanes
 -- The lanes of an environment that have a queued run: at most :limit, in the order of their names after
