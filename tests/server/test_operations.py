@@ -231,13 +231,33 @@ async def test_tags_are_merged_and_repeats_ignored(world: World):
 
 @pytest.mark.parametrize(
     ("tags", "status"),
-    [([str(n) for n in range(10)], 422), (["x", "t" * 129], 400), (["x", ""], 400), ([1], 400), (None, 400)],
+    [([str(n) for n in range(10)], 422), (["x", "t" * 129], 400), ([1], 400), (None, 400)],
 )
 async def test_refused_tags_add_none(world: World, tags: Any, status: int):
     run = await trigger(world.dev, tags=["a"])
     code = {400: "invalid_request", 422: "unprocessable"}[status]
     await refused(world.dev.post(f"/api/v1/runs/{run}/tags", json={"tags": tags}), status, code)
     assert (await read(world.dev, run))["tags"] == ["a"]
+
+
+async def test_blank_tags_are_dropped(world: World):
+    run = await trigger(world.dev, tags=["a", "", "  "])
+    await ok(world.dev.post(f"/api/v1/runs/{run}/tags", json={"tags": ["", "b", " "]}))
+    assert (await read(world.dev, run))["tags"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("delay", ["0s", "2020-01-01T00:00:00Z"])
+async def test_a_delayed_run_is_not_moved_into_the_past(world: World, delay: str):
+    run = await trigger(world.dev, delay="1h")
+    asked = world.dev.post(f"/api/v1/runs/{run}/reschedule", json={"delay": delay})
+    await refused(asked, 400, "invalid_request", param="delay")
+    assert (await read(world.dev, run))["status"] == "DELAYED"
+
+
+@pytest.mark.parametrize(("method", "rest"), [("POST", "/replay"), ("GET", "/result"), ("GET", "/metadata")])
+async def test_only_who_reads_a_run_is_told_to_ask_again(world: World, method: str, rest: str):
+    answer = await world.dev.request(method, f"/api/v1/runs/run_0000000000000000000000000{rest}")
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (404, "false")
 
 
 async def metadata(world: World, run: str, **body: Any) -> dict[str, Any]:

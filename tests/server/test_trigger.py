@@ -197,8 +197,6 @@ async def test_a_payload_that_the_schema_refuses_names_the_field(world: World):
 REFUSED: list[tuple[str, Any, int, str]] = [
     ("tags", [f"t{n}" for n in range(11)], 422, "options.tags"),
     ("tags", ["t" * 129], 400, "options.tags"),
-    ("tags", [""], 400, "options.tags"),
-    ("tags", ["  "], 400, "options.tags"),
     ("tags", [1], 400, "options.tags"),
     ("tags", {"a": 1}, 400, "options.tags"),
     ("delay", "soon", 400, "options.delay"),

@@ -257,6 +257,8 @@ def _later(run: Run, delay: Any, now: int) -> Run:
     if run.status is not RunStatus.DELAYED:
         raise InvalidRequest(f"run {run.id} is {run.status}: only a DELAYED run can be rescheduled", "delay")
     at = moment_ms(delay, now, "delay")
+    if at <= now:
+        raise InvalidRequest(f"delay is {delay!r}: that time has passed; name one to come", "delay")
     return replace(run, lease=run.lease + 1, due_at=at, delayed_until=at, updated_at=now)
 
 

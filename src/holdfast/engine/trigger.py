@@ -232,7 +232,7 @@ def with_defaults(run: Run, spec: TaskSpec) -> Run:
 
 
 def clean_tags(tags: Sequence[str]) -> list[str]:
-    """Tags without blanks and repeats. Raises Unprocessable past ten, InvalidRequest for one too long."""
+    """Tags without blank ones and repeats (engine rule R99). Raises Unprocessable past ten, InvalidRequest for one too long."""
     seen: dict[str, None] = {}
     for tag in tags:
         if not isinstance(tag, str):
@@ -242,11 +242,8 @@ def clean_tags(tags: Sequence[str]) -> list[str]:
                 f"options.tags holds a tag of {len(tag)} characters ({tag[:20]!r}…): at most {limits.MAX_TAG}",
                 "options.tags",
             )
-        if not tag.strip():
-            raise InvalidRequest(
-                "options.tags holds an empty tag: give it at least one character", "options.tags"
-            )
-        seen[tag] = None
+        if tag.strip():
+            seen[tag] = None
     if len(seen) > limits.MAX_TAGS:
         raise Unprocessable(f"options.tags has {len(seen)} tags: at most {limits.MAX_TAGS}", "options.tags")
     return list(seen)

@@ -153,7 +153,8 @@ def _open_routes(engine: Engine) -> list[Route]:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code != 405:
-        return respond({"error": "Not found: no such path", "code": "not_found"}, error.status_code)
+        body = {"error": "Not found: no such path", "code": "not_found"}
+        return respond(body, error.status_code, {"x-should-retry": "false"})
     # A path may have several routes, one for each method; the framework names only the first's.
     path = request.scope["path"]
     routes = [

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,8 @@ STATUS: Mapping[type[errors.HoldfastError], int] = {
     errors.StoreTooNew: 503,
 }
 MAX_DETAILS = 20
+# A run or batch that was just made may be asked of a replica that has not got it (the wire contract, 1.5).
+RETRIEVE = re.compile(r"/api/v[123]/(runs|batches)/[^/]+")
 
 
 def respond(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -56,13 +59,12 @@ def problem(error: errors.HoldfastError) -> dict[str, Any]:
     return body
 
 
-def answer_error(error: errors.HoldfastError) -> Response:
+def answer_error(error: errors.HoldfastError, *, may_appear: bool = False) -> Response:
+    """The refusal; `may_appear` where what is not there now may be in a moment, so that the SDK asks again."""
     status = STATUS.get(type(error), 500)
     headers = {}
-    if isinstance(error, errors.RunNotFound | errors.BatchNotFound):
-        headers["x-should-retry"] = "true"  # it may be read before the replica that is asked has it
-    elif status == 404:
-        headers["x-should-retry"] = "false"
+    if status == 404:
+        headers["x-should-retry"] = "true" if may_appear else "false"
     if status == 503:
         headers["retry-after"] = "1"
         log.warning("%s", error)
@@ -84,9 +86,10 @@ def invalid(error: ValidationError) -> dict[str, Any]:
     return body | {"param": first["path"]} if first["path"] else body
 
 
-async def on_holdfast_error(_: Request, error: Exception) -> Response:
+async def on_holdfast_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.HoldfastError)
-    return answer_error(error)
+    read = request.method == "GET" and RETRIEVE.fullmatch(request.scope["path"]) is not None
+    return answer_error(error, may_appear=read)
 
 
 async def on_validation_error(_: Request, error: Exception) -> Response:

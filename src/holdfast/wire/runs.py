@@ -48,7 +48,10 @@ class TriggerOptions(TypedDict, total=False):
     maxAttempts: Annotated[int, Field(ge=1, le=250)]
     maxDuration: Annotated[Number, Field(ge=0)]
     metadata: Any
+    metadataType: Text
     payloadType: Text
+    payloadSize: Annotated[int, Field(ge=0)]
+    region: Text
     tags: Text | list[str]
     test: bool
     priority: Annotated[Number, Field(ge=-(10**9), le=10**9)]
