@@ -138,6 +138,7 @@ async def test_events_tell_the_run_alone(world: World):
     page = await ok(world.dev.get(f"/api/v1/runs/{run}/events?page[size]=5"))
     rest = await ok(world.dev.get(f"/api/v1/runs/{run}/events?page[after]={page['pagination']['next']}"))
     assert (len(page["events"]), len(rest["events"]), rest["pagination"]) == (5, 2, {})
+    assert [event["spanId"] for event in rest["events"]] == [event["spanId"] for event in logged]
     assert child not in {event["runId"] for event in events}
 
 

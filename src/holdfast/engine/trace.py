@@ -58,6 +58,7 @@ class TracePage:
     next         the cursor of the next page
     truncated    more descendants than are traced were left out
     told         events of the run that was asked for, where they were asked for
+    attempts     all spans of attempts of that run, in which they took place
     """
 
     now: int
@@ -66,6 +67,7 @@ class TracePage:
     next: str | None = None
     truncated: bool = False
     told: list[Told] = field(default_factory=list)
+    attempts: Sequence[Span] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def tree(tx: Tx, environment_id: str, run_id: str, size: int) -> TracePage:
     run = one_run(tx, environment_id, run_id)
     attempts = [*tx.attempts(run_id), *_now(run)]
     logs = tx.all("logs", run_id=run_id, after=0, limit=MAX_TRACE_LOGS)
+    found.attempts = _attempt_spans(tx, found.runs[0])
     found.told = [*_lines(found.runs[0], logs), *_errors(found.runs[0], attempts)]
     return found
 
@@ -114,6 +117,7 @@ def events(tx: Tx, environment_id: str, run_id: str, size: int, after: str | Non
     page = TracePage(tx.now, [traced])
     _, place = _position(after, page.runs)
     room = size
+    page.attempts = _attempt_spans(tx, traced)
     if place[0] is not Part.LOG:
         page.spans, read, last = _spans(tx, traced, place, room)
         room -= read
@@ -224,6 +228,10 @@ def _spans(tx: Tx, run: TracedRun, after: Place, room: int) -> tuple[list[Span],
     if not rows or rows[-1]["seq"] + 1 >= run.entries:
         return spans, room - left + len(rows), None
     return spans, room, (Part.ENTRY, rows[-1]["seq"])
+
+
+def _attempt_spans(tx: Tx, run: TracedRun) -> list[Span]:
+    return [attempt_span(run, attempt) for attempt in _attempts(tx, run, 0, run.starts + 1)]
 
 
 def _attempts(tx: Tx, run: TracedRun, after: int, limit: int) -> list[Attempt]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 from holdfast.model.ids import TIME_LENGTH, attempt_id
@@ -239,5 +240,6 @@ def _moment_of(id: str) -> int | None:
     return int(time, 36) if len(time) == TIME_LENGTH else None
 
 
+@lru_cache(maxsize=2_048)  # asked for twice by every span
 def _base(run_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"span {run_id}".encode()).digest()[:8])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
-from holdfast.engine.trace import Told
+from holdfast.engine.trace import Told, TracePage
 from holdfast.errors import NotFound
 from holdfast.model.limits import MAX_TRACE_SPANS
 from holdfast.model.trace import Span, TracedRun
@@ -31,7 +32,11 @@ async def run_trace(call: Call) -> Response:
     if any(name in query for name in PAGE):
         return await _flat(call)
     page = await call.engine.trace(call.environment_id, call.path("run"), MAX_TRACE_SPANS)
-    events = _events_by_span(page.spans, page.told)
+    return await asyncio.to_thread(_tree, page)  # ten thousand spans would keep the loop for long
+
+
+def _tree(page: TracePage) -> Response:
+    events = _Attempts(page.attempts).events(page.told)
     trace = wire.tree(page.runs, page.spans, events, page.now)
     if page.truncated or page.next is not None:
         trace["truncated"] = True
@@ -42,6 +47,10 @@ async def _flat(call: Call) -> Response:
     size = query_number(call.request, "page[size]", MAX_TRACE_SPANS, MAX_TRACE_SPANS, least=1)
     after = one_value(call.request.query_params, "page[after]")
     page = await call.engine.trace_page(call.environment_id, call.path("run"), size, after)
+    return await asyncio.to_thread(_page, page)
+
+
+def _page(page: TracePage) -> Response:
     pagination: dict[str, Any] = {} if page.next is None else {"next": page.next}
     if page.truncated and page.next is None:
         pagination["truncated"] = True
@@ -59,14 +68,15 @@ async def run_events(call: Call) -> Response:
     size = query_number(call.request, "page[size]", EVENTS, MAX_TRACE_SPANS, least=1)
     after = one_value(call.request.query_params, "page[after]")
     page = await call.engine.run_events(call.environment_id, call.path("run"), size, after)
+    return await asyncio.to_thread(_events, page)
+
+
+def _events(page: TracePage) -> Response:
     run = page.runs[0]
-    failed = _events_by_span(page.spans, [told for told in page.told if told.error is not None])
+    attempts = _Attempts(page.attempts)
+    failed = attempts.events([told for told in page.told if told.error is not None])
     events = [wire.event(span, failed.get(span.id, ()), page.now) for span in page.spans]
-    events += [
-        wire.log_event(run, _attempt_of(page.spans, told), told.log)
-        for told in page.told
-        if told.log is not None
-    ]
+    events += [wire.log_event(run, attempts.of(told), told.log) for told in page.told if told.log is not None]
     events.sort(key=lambda event: int(event["startTime"]))
     return respond({"events": events, "pagination": {} if page.next is None else {"next": page.next}})
 
@@ -91,26 +101,31 @@ def _triggered(run: TracedRun, sdk: bool) -> dict[str, Any]:
     }
 
 
-def _events_by_span(spans: Sequence[Span], events: Sequence[Told]) -> Mapping[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for told in sorted(events, key=lambda told: told.at):
-        span = _attempt_of(spans, told)
-        if span is not None:
-            found.setdefault(span.id, []).append(_event(told))
-    return found
+class _Attempts:
+    """Finds the attempt in which something took place."""
 
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._by_start = {span.place[1]: span for span in spans}
+        self._by_number: dict[int | None, list[Span]] = {}
+        for span in spans:
+            self._by_number.setdefault(span.number, []).append(span)
 
-def _attempt_of(spans: Sequence[Span], told: Told) -> Span | None:
-    """The attempt among the spans in which something took place; of one that was started several times, the latest."""
-    found = None
-    for span in spans:
-        if span.kind == "attempt" and span.run.id == told.run.id:
-            if told.start is not None:
-                if span.place[1] == told.start:
-                    return span
-            elif span.number == told.attempt and (found is None or span.started_at <= told.at):
-                found = span
-    return found
+    def of(self, told: Told) -> Span | None:
+        """Of an attempt that was started several times, the last start before."""
+        if told.start is not None:
+            return self._by_start.get(told.start)
+        starts = self._by_number.get(told.attempt, [])
+        return next(
+            (span for span in reversed(starts) if span.started_at <= told.at), next(iter(starts), None)
+        )
+
+    def events(self, events: Sequence[Told]) -> Mapping[str, list[Any]]:
+        """Events by the ids of their spans, in order."""
+        found: dict[str, list[Any]] = {}
+        for told in sorted(events, key=lambda told: told.at):
+            if (span := self.of(told)) is not None:
+                found.setdefault(span.id, []).append(_event(told))
+        return found
 
 
 def _event(told: Told, *, whole: bool = False) -> dict[str, Any]:

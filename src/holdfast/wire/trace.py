@@ -24,9 +24,9 @@ def tree(
     """{"traceId", "rootSpan"}: each span holds its children, in their order. `events` are those of spans, by id."""
     nodes: dict[str, dict[str, Any]] = {}
     for span in spans:
-        node = _node(span, events.get(span.id, ()), now)
-        nodes[span.id] = node
-        parent = nodes.get(span.parent_id or "")
+        id = span.id
+        node = nodes[id] = _node(span, events.get(id, ()), now)
+        parent = nodes.get(node.get("parentId", ""))
         if parent is not None:
             parent["children"].append(node)
     for node in nodes.values():
