@@ -17,7 +17,7 @@ REGISTRATION = {"name": "host:1", "fingerprint": "f", "tasks": [{"id": "echo"}]}
 
 async def test_a_worker_registers_and_learns_its_environment(world: World):
     answer = await ok(world.prod.post("/api/v1/workers", json=REGISTRATION))
-    assert list(answer) == ["workerId", "version", "environment", "leaseMs"]
+    assert list(answer) == ["workerId", "version", "environment", "leaseMs", "variables"]
     assert answer["workerId"].startswith("worker_")
     assert re.fullmatch(r"20270115\.1", answer["version"])
     assert (answer["environment"], answer["leaseMs"]) == ("prod", 15_000)
