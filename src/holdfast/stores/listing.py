@@ -124,11 +124,19 @@ def _first(
     """The first runs of a page, of those that have the tag."""
     where = _where(environment_id, filters)
     source, key = "runs", "runs.id"
+    # SQLite takes a cross join in the order it is written: along the tag, or along the members, newest first.
+    join = "join" if tx.dialect == "postgres" else "cross join"
     if tag is not None:
-        # SQLite takes a cross join in the order it is written: along the tag, newest first.
-        join = "join" if tx.dialect == "postgres" else "cross join"
         source, key = f"run_tags {join} runs on runs.id = run_tags.run_id", "run_tags.run_id"
         where.equal("run_tags.environment_id = :environment_id and run_tags.tag = :tag", "tag", tag)
+        where.equal(
+            "exists (select 1 from bulk_members where bulk_id = :bulk_id and run_id = runs.id)",
+            "bulk_id",
+            filters.bulk_id,
+        )
+    elif filters.bulk_id is not None:
+        source, key = f"bulk_members {join} runs on runs.id = bulk_members.run_id", "bulk_members.run_id"
+        where.equal("bulk_members.bulk_id = :bulk_id", "bulk_id", filters.bulk_id)
     where.equal(f"{key} < :after_id", "after_id", after)
     where.equal(f"{key} > :before_id", "before_id", before)
     direction = "asc" if before is not None else "desc"
@@ -207,13 +215,18 @@ def keep_members(
     if filters.matches_nothing:
         return 0
     where = _where(environment_id, filters)
+    until = "<=" if including else "<"
     where.equal("runs.id > :after_id", "after_id", after)
-    where.equal(f"runs.id {'<=' if including else '<'} :before_id", "before_id", before)
-    where.any_of(
-        "exists (select 1 from run_tags where environment_id = :environment_id and tag in ({}) and run_id = runs.id)",
-        "tag",
-        filters.tag,
+    where.equal(f"runs.id {until} :before_id", "before_id", before)
+    # Looked up first, and bounded as the runs are: a tag may have a million of them.
+    bounds = f"run_id > :after_id and run_id {until} :before_id"
+    first = "runs.id = any(array({}))" if tx.dialect == "postgres" else "runs.id in ({})"
+    tagged = (
+        f"select run_id from run_tags where environment_id = :environment_id and tag in ({{}}) and {bounds}"  # noqa: S608
     )
+    where.any_of(first.format(tagged), "tag", filters.tag)
+    of_other = f"select run_id from bulk_members where bulk_id = :of_bulk and {bounds}"  # noqa: S608  # fixed texts only
+    where.equal(first.format(of_other), "of_bulk", filters.bulk_id)
     text = (
         "insert into bulk_members (bulk_id, run_id) "  # noqa: S608  # fixed texts only
         f"select :member_of, runs.id from runs where {' and '.join(where.conditions)} returning run_id"
@@ -236,9 +249,6 @@ def _where(environment_id: str, filters: Filters) -> _Where:
     where.any_of("runs.queue in ({})", "queue", filters.queue)
     where.equal(OF_BATCH, "batch_id", filters.batch_id)
     where.equal("runs.parent_id = :parent_id", "parent_id", filters.parent_id)
-    where.equal(
-        "runs.id in (select run_id from bulk_members where bulk_id = :bulk_id)", "bulk_id", filters.bulk_id
-    )
     where.equal(
         "runs.is_test = :is_test", "is_test", None if filters.is_test is None else int(filters.is_test)
     )
