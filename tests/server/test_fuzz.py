@@ -142,5 +142,5 @@ def about(report: Any, run: str, held: dict[str, int]) -> Any:
 
 def assert_answered(response: httpx2.Response) -> None:
     assert response.status_code < 500, response.text
-    if response.status_code != 200:
+    if not response.is_success:
         error_shape(response)
