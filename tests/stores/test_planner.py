@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from holdfast.engine.trigger import NewRun, trigger
 from holdfast.stores import Store, open_store
 from holdfast.stores.base import Tx
 from holdfast.stores.link import converted
-from holdfast.stores.listing import OF_BATCH
+from holdfast.stores.listing import OF_BATCH, Filters, keep_members, list_runs
 from holdfast.stores.sql import statements
 
 FINISHED, LIVE = 3_000, 60
@@ -47,6 +47,9 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("due_runs", {"now": 1_795_521_600_000, "limit": 500}, "runs_due"),
     ("next_due", {}, "runs_due"),
+    ("due_packets", {"now": 1_795_521_600_000, "limit": 200}, "packets_due"),
+    ("release_packets", {"runs": '["r"]', "now": 1}, "packet_runs_by_run"),
+    ("forget_packet_runs", {"runs": '["r"]'}, "packet_runs_by_run"),
     ("parked_runs", {"limit": 200}, "runs_parked"),
     ("held", {"environment_id": "dev"}, "runs_held"),
     ("queued", {"environment_id": "dev", "names": '["task/send"]'}, "runs_ready"),
@@ -214,6 +217,55 @@ def test_a_hot_statement_uses_its_index(
 def test_a_page_uses_an_index(seeded: Store, where: str, index: str) -> None:
     text = f"select runs.* from runs where {where} and runs.id < 'run_z' order by runs.id desc limit 11"
     assert index in plan(seeded, text, {}), plan(seeded, text, {})
+
+
+@pytest.mark.parametrize(
+    ("filters", "looked_up"),
+    [
+        (Filters(), "runs"),
+        (Filters(tag=["a", "b"]), "run_tags"),
+        (Filters(bulk_id="bulk_1"), "bulk_members"),
+        (Filters(tag=["a"], bulk_id="bulk_1"), "run_tags"),
+    ],
+)
+def test_members_of_a_bulk_action_are_found_within_their_window(
+    seeded: Store, monkeypatch: pytest.MonkeyPatch, filters: Filters, looked_up: str
+) -> None:
+    said = told(
+        seeded, monkeypatch, lambda tx: keep_members(tx, "dev", filters, "bulk_2", "run_0", "run_1", True)
+    )
+    assert looked_up in said
+    if seeded.dialect == "postgres":
+        assert "Seq Scan" not in said, said
+        if looked_up != "runs":
+            assert "ANY" in said, said
+    else:
+        assert "SCAN" not in said, said
+
+
+@pytest.mark.parametrize("tag", [(), ("a",)])
+def test_the_runs_of_a_bulk_action_are_read_along_its_members(
+    seeded: Store, monkeypatch: pytest.MonkeyPatch, tag: tuple[str, ...]
+) -> None:
+    said = told(seeded, monkeypatch, lambda tx: list_runs(tx, "dev", Filters(bulk_id="bulk_1", tag=tag), 25))
+    assert "bulk_members" in said
+    assert "Seq Scan" not in said
+    assert "SCAN" not in said
+
+
+def told(store: Store, monkeypatch: pytest.MonkeyPatch, query: Callable[[Tx], Any]) -> str:
+    """The plans of the statements that a query puts together."""
+    built: list[tuple[str, Any]] = []
+
+    def keep(tx: Tx, text: str, parameters: Any) -> list[Any]:
+        built.append((text, parameters))
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tx, "select", keep)
+        patched.setattr(Tx, "select_runs", keep)
+        store.transact(lambda tx, _: [query(tx)], [None])
+    return "\n".join(plan(store, text, parameters) for text, parameters in built)
 
 
 def test_the_shape_of_a_statement_that_is_explained_is_the_one_that_runs() -> None:
