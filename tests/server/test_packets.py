@@ -107,6 +107,13 @@ async def test_the_type_of_an_object_comes_back_literally(
     assert claimed["concurrencyKey"] == ("" if isinstance(given, dict) else str(given))
 
 
+async def test_parameters_of_a_type_say_nothing(world: World):
+    path = await uploaded(world, '{"a":1}', "application/json; charset=utf-8")
+    run = await trigger(world.dev, payload=path, payloadType=STORE)
+    content = await world.dev.get(f"/api/v1/runs/{run}/packets/payload/content")
+    assert content.headers["content-type"] == "application/json"
+
+
 async def test_a_large_payload_goes_to_the_object_store_unseen(world: World):
     worker = await world.worker({"id": "echo", "key": "tenant"})
     run = await trigger(world.dev, payload={"tenant": "t1", "text": LARGE})

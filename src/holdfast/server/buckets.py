@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from holdfast.errors import BadSetting, ObjectStoreUnavailable
+from holdfast.model.packet import JSON
 from holdfast.server.objects import Method, Object
 
 PLAIN = re.compile(r"[^A-Za-z0-9._/-]")
@@ -56,7 +57,8 @@ class Bucket:
             return None
         except self._failures() as error:
             raise _unavailable(error) from error
-        data_type = str(found.attributes.get("Content-Type") or "application/json")
+        # Whoever uploads there says what they like; the type is what stands before its parameters.
+        data_type = str(found.attributes.get("Content-Type") or JSON).partition(";")[0].strip().lower()
         return Object(data_type, int(found.meta["size"]), self._read(found))
 
     async def delete(self, keys: Sequence[str]) -> None:

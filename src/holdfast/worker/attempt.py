@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from holdfast.errors import (
     AbortRun,
+    Forbidden,
     HoldfastError,
     InvalidRequest,
     JournalFull,
@@ -64,6 +65,7 @@ log = logging.getLogger("holdfast.worker")
 CANCELLED = "cancelled"  # the message of the cancellation that lets on_cancel run
 # Of code or request, and the same at the next attempt.
 REFUSALS = (
+    Forbidden,
     InvalidRequest,
     JournalFull,
     NotAuthorised,
