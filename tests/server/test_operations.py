@@ -91,7 +91,7 @@ async def test_cancelling_a_finished_run_changes_nothing(world: World):
 
 
 async def test_a_replay_repeats_what_the_run_had(world: World):
-    worker = await world.worker("echo")
+    worker = await world.worker("echo", queues=["mail"])
     run = await trigger(
         world.dev,
         payload={"n": 1},
@@ -116,7 +116,7 @@ async def test_a_replay_repeats_what_the_run_had(world: World):
 
 
 async def test_a_replay_may_change_what_it_repeats(world: World):
-    worker = await world.worker("echo")
+    worker = await world.worker("echo", queues=["task/other"])
     run = await trigger(world.dev, payload=1, tags=["a"])
     await ok(world.dev.post(f"/api/v2/runs/{run}/cancel"))
     changes = {

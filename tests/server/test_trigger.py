@@ -40,7 +40,7 @@ async def test_a_text_with_the_type_of_json_is_json_already(world: World):
 
 
 async def test_queue_key_machine_and_limits_reach_the_worker(world: World):
-    worker = await world.worker("echo")
+    worker = await world.worker("echo", queues=["mail"])
     await trigger(
         world.dev,
         queue={"name": "mail"},
@@ -197,6 +197,18 @@ async def test_a_payload_that_the_schema_refuses_names_the_field(world: World):
 REFUSED: list[tuple[str, Any, int, str]] = [
     ("tags", [f"t{n}" for n in range(11)], 422, "options.tags"),
     ("tags", ["t" * 129], 400, "options.tags"),
+    ("test", "yes", 400, "options.test"),
+    ("maxAttempts", "3", 400, "options.maxAttempts"),
+    ("priority", "1", 400, "options.priority"),
+    ("machine", "gigantic-9x", 400, "options.machine"),
+    ("debounce", {"key": "k", "delay": "soonish"}, 400, "options.debounce.delay"),
+    ("debounce", {"key": "k" * 513, "delay": "1s"}, 400, "options.debounce.key"),
+    ("debounce", {"key": "k", "delay": "1s"}, 422, "options.debounce"),
+    ("concurrency", ["a", "b", "c"], 400, "options.concurrency"),
+    ("concurrency", ["a b"], 400, "options.concurrency.0"),
+    ("concurrency", ["a"], 422, "options.concurrency"),
+    ("gates", [{"queue": "q"}] * 4, 400, "options.gates"),
+    ("gates", [{"queue": "q"}], 422, "options.gates"),
     ("tags", [1], 400, "options.tags"),
     ("tags", {"a": 1}, 400, "options.tags"),
     ("delay", "soon", 400, "options.delay"),

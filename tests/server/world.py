@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,12 +46,25 @@ class World:
         self.clock.advance(seconds)
         await self.engine.upkeep()
 
-    async def worker(self, *tasks: str | dict[str, Any], client: httpx2.AsyncClient | None = None) -> Worker:
-        """A registered worker that has these tasks; runs that waited for them are in the queue."""
+    async def worker(
+        self,
+        *tasks: str | dict[str, Any],
+        client: httpx2.AsyncClient | None = None,
+        queues: Sequence[str] = (),
+    ) -> Worker:
+        """A registered worker that has these tasks and queues; runs that waited for them are in the queue."""
         client = client or self.dev
         specs = [{"id": task} if isinstance(task, str) else task for task in tasks]
         registered = await ok(
-            client.post("/api/v1/workers", json={"name": "w", "fingerprint": "f", "tasks": specs})
+            client.post(
+                "/api/v1/workers",
+                json={
+                    "name": "w",
+                    "fingerprint": "f",
+                    "tasks": specs,
+                    "queues": [{"name": queue} for queue in queues],
+                },
+            )
         )
         await self.engine.upkeep()
         return Worker(client, registered["workerId"], registered["version"])

@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from holdfast.engine import NewRun, Triggered
 from holdfast.engine.operate import ChangeMetadata
-from holdfast.errors import HoldfastError, InvalidRequest, NotFound, RunNotFound
+from holdfast.errors import HoldfastError, InvalidRequest, NotFound, RunNotFound, Unprocessable
 from holdfast.model import limits, superjson
+from holdfast.model.duration import duration_ms
 from holdfast.model.packet import JSON, STORE, SUPERJSON, TEXT, checked_name, packet_key
 from holdfast.model.run import Run
 from holdfast.server.access import Access, Thing
@@ -31,6 +32,7 @@ from holdfast.wire.waits import token_result
 
 MAX_WAIT_MS = 30_000
 MAX_RESULTS = 1_000
+UNBUILT = ("debounce", "concurrency", "gates")  # flow control of the contract, known by name only
 # What a public key may not see of a run.
 DATA = frozenset({"payload", "output", "payloadPresignedUrl", "outputPresignedUrl"})
 
@@ -74,6 +76,7 @@ def new_run(
 ) -> NewRun:
     """A trigger's body as the engine takes it. Raises InvalidRequest or PayloadTooLarge naming the field."""
     options: Mapping[str, Any] = body.get("options") or {}
+    _refuse_unbuilt(options)
     parent_id, parent_lease = _lease(headers)
     key = options.get("concurrencyKey")
     payload, payload_type = (
@@ -318,6 +321,17 @@ async def handed_out(call: Call, scopes: list[str]) -> dict[str, str]:
 
 def triggered(answer: Triggered) -> dict[str, Any]:
     return {"id": answer.id, "isCached": answer.is_cached}
+
+
+def _refuse_unbuilt(options: Mapping[str, Any]) -> None:
+    """Raises for options of the contract that this release can not keep: a limit that is not held is worse than none."""
+    if "debounce" in options:
+        duration_ms(options["debounce"]["delay"], "options.debounce.delay")
+    for name in UNBUILT:
+        if options.get(name):
+            raise Unprocessable(
+                f"options.{name} is not supported by this server: leave it out", f"options.{name}"
+            )
 
 
 def _lease(headers: Mapping[str, str]) -> tuple[str | None, int | None]:

@@ -15,10 +15,13 @@ from holdfast.model.run import Attempt, Run
 from holdfast.model.status import RunStatus
 
 Text = Annotated[str, Field(max_length=4_096)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+# Strict: "3" is no number and "yes" no boolean (the wire contract, 4.1.1).
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
-Ttl = Text | Annotated[int, Field(ge=-(10**12), le=10**12)]
+Ttl = Text | Annotated[Whole, Field(ge=-(10**12), le=10**12)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Machine = Literal["micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"]
 
@@ -34,26 +37,48 @@ class KeyOptions(TypedDict):
     scope: NotRequired[Text]
 
 
+class Gate(TypedDict):
+    """A further queue that must have room."""
+
+    queue: Name
+    concurrencyKey: NotRequired[Name]
+
+
+class Debounce(TypedDict):
+    """Triggers of one key that become one run."""
+
+    key: Annotated[str, Field(min_length=1, max_length=512)]
+    delay: Text
+    mode: NotRequired[Literal["leading", "trailing"]]
+    maxDelay: NotRequired[Text]
+
+
+LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,122}$")]
+
+
 class TriggerOptions(TypedDict, total=False):
     """Options of a trigger, as the wire contract names them; unknown ones are ignored."""
 
     queue: QueueName
-    concurrencyKey: Text | int
+    concurrency: Annotated[list[LimitName], Field(max_length=2)]
+    gates: Annotated[list[Gate], Field(max_length=3)]
+    debounce: Debounce
+    concurrencyKey: Text | Whole
     delay: Text
     ttl: Ttl
     idempotencyKey: Annotated[str, Field(max_length=2_048)]
     idempotencyKeyTTL: Text
     idempotencyKeyOptions: KeyOptions
     machine: Machine
-    maxAttempts: Annotated[int, Field(ge=1, le=250)]
+    maxAttempts: Annotated[Whole, Field(ge=1, le=250)]
     maxDuration: Annotated[Number, Field(ge=0)]
     metadata: Any
     metadataType: Text
     payloadType: Text
-    payloadSize: Annotated[int, Field(ge=0)]
+    payloadSize: Annotated[Whole, Field(ge=0)]
     region: Text
     tags: Text | list[str]
-    test: bool
+    test: Flag
     priority: Annotated[Number, Field(ge=-(10**9), le=10**9)]
     parentRunId: Text
     lockToVersion: Text
@@ -93,7 +118,7 @@ class ReplayBody(TypedDict, total=False):
     metadata: dict[str, Any]
     tags: Text | list[str]
     queue: Name
-    concurrencyKey: Text | int
+    concurrencyKey: Text | Whole
     machine: Machine
     version: Text
     region: Text
@@ -101,7 +126,7 @@ class ReplayBody(TypedDict, total=False):
     ttl: Ttl
     idempotencyKey: Annotated[str, Field(max_length=2_048)]
     idempotencyKeyTTL: Text
-    maxAttempts: Annotated[int, Field(ge=1, le=250)]
+    maxAttempts: Annotated[Whole, Field(ge=1, le=250)]
     maxDuration: Annotated[Number, Field(ge=0)]
     priority: Annotated[Number, Field(ge=-(10**9), le=10**9)]
 
@@ -130,7 +155,7 @@ class ResultsBody(TypedDict):
 
     runs: NotRequired[Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=1_000)]]
     tokens: NotRequired[Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=1_000)]]
-    waitMs: NotRequired[Annotated[int, Field(ge=0, le=30_000)]]
+    waitMs: NotRequired[Annotated[Whole, Field(ge=0, le=30_000)]]
 
 
 TRIGGER: TypeAdapter[TriggerBody] = TypeAdapter(TriggerBody)
