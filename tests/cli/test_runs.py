@@ -51,6 +51,34 @@ def test_ids_travel_from_list_to_cancel_and_replay(client: Holdfast, monkeypatch
     assert json.loads(client("runs", "get", *again).out)["payload"] == 7
 
 
+def test_runs_that_match_are_cancelled_and_replayed_without_their_ids(client: Holdfast):
+    ids = [triggered(client, "--tag", "many", "--delay", "1h") for _ in range(2)]
+    done = client("runs", "cancel", "--tag", "many", "--status", "active")
+    assert (done.code, done.lines) == (0, ["COMPLETED: 2 of 2 runs"])
+    assert "bulk_" in done.err
+    told = json.loads(client("runs", "replay", "--tag", "many", "--task", "hello", "--json").out)
+    assert (told["type"], told["counts"]) == ("REPLAY", {"total": 2, "success": 2, "failure": 0})
+    listed = [json.loads(line) for line in client("runs", "list", "--tag", "many", "--json").lines] or []
+    runs = listed[0] if isinstance(listed[0], list) else listed
+    assert [run["id"] for run in runs][2:] == ids[::-1]
+    assert [run["status"] for run in runs][2:] == ["CANCELLED"] * 2
+    assert client("runs", "cancel", "--tag", "many", "-o", "ids").lines[0].startswith("bulk_")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("runs", "cancel"),
+        ("runs", "replay"),
+        ("runs", "cancel", "run_1", "--tag", "a"),
+        ("runs", "replay", "--tag", "a", "--payload", "1"),
+        ("runs", "cancel", "--status", "asleep"),
+    ],
+)
+def test_runs_are_named_or_selected_and_not_both(client: Holdfast, arguments: tuple[str, ...]):
+    assert client(*arguments).code == 2
+
+
 def test_a_list_goes_on_over_pages_up_to_its_limit(client: Holdfast):
     for _ in range(3):
         triggered(client, "--tag", "pages")

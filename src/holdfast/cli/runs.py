@@ -12,6 +12,7 @@ import click
 
 from holdfast.cli import Family
 from holdfast.cli.api import JSON, Server, json_option, open_server, server_option
+from holdfast.cli.bulk import act_on_all, check_selection, filter_of, matching_options
 from holdfast.cli.output import ago, emit, emit_json, safe, say, table
 from holdfast.cli.trigger import check_durations, error_text, payload_of
 from holdfast.errors import HoldfastError
@@ -22,6 +23,7 @@ output_option = click.option(
     "-o", "--output", "form", type=click.Choice(["ids"]), help="`ids` prints one id per line."
 )
 ids_argument = click.argument("ids", nargs=-1, required=True, metavar="RUN...")
+maybe_ids_argument = click.argument("ids", nargs=-1, metavar="[RUN...]")
 
 
 class Runs(Family):
@@ -100,25 +102,54 @@ def watch(ids: tuple[str, ...], timeout: float | None, server: str | None, as_js
 
 
 @runs.command()
-@ids_argument
+@maybe_ids_argument
+@matching_options
 @output_option
 @server_option
 @json_option
-def cancel(ids: tuple[str, ...], form: str | None, server: str | None, as_json: bool) -> None:
+def cancel(
+    ids: tuple[str, ...],
+    status: tuple[str, ...],
+    task: tuple[str, ...],
+    tag: tuple[str, ...],
+    form: str | None,
+    server: str | None,
+    as_json: bool,
+) -> None:
     """Cancel runs and what they have triggered."""
+    check_selection(ids, selected := filter_of(all_statuses(status), task, tag))
+    if selected:
+        act_on_all("cancel", selected, server, form, as_json)
+        return
     each(ids, server, lambda there, run_id: show_id(there.post(f"{path('v2', run_id)}/cancel", {}), as_json))
 
 
 @runs.command()
-@ids_argument
-@click.option("--payload", help="Another payload, as JSON.")
+@maybe_ids_argument
+@matching_options
+@click.option("--payload", help="Another payload, as JSON; only with RUN.")
 @output_option
 @server_option
 @json_option
 def replay(
-    ids: tuple[str, ...], payload: str | None, form: str | None, server: str | None, as_json: bool
+    ids: tuple[str, ...],
+    status: tuple[str, ...],
+    task: tuple[str, ...],
+    tag: tuple[str, ...],
+    payload: str | None,
+    form: str | None,
+    server: str | None,
+    as_json: bool,
 ) -> None:
-    """Run again with the same payload and options; prints the ids of the new runs."""
+    """Run again with the same payload and options; prints the ids of the new runs of RUN."""
+    check_selection(ids, selected := filter_of(all_statuses(status), task, tag))
+    if selected:
+        if payload is not None:
+            raise click.UsageError(
+                "--payload is for runs that are named: the payloads of those that match stay"
+            )
+        act_on_all("replay", selected, server, form, as_json)
+        return
     body = {} if payload is None else {"payload": payload_of(payload)}
     each(
         ids, server, lambda there, run_id: show_id(there.post(f"{path('v1', run_id)}/replay", body), as_json)
@@ -231,7 +262,7 @@ def query_of(
 ) -> dict[str, str]:
     """The filters as the API names them."""
     lists = {"taskIdentifier": task, "tag": tag, "queue": queue, "version": version, "machine": machine}
-    lists["status"] = tuple(chain.from_iterable(statuses(word) for word in status))
+    lists["status"] = tuple(all_statuses(status))
     query = {f"filter[{name}]": ",".join(values) for name, values in lists.items() if values}
     query |= {f"filter[{name}]": value for name, value in (("batch", batch), ("schedule", schedule)) if value}
     if test is not None:
@@ -240,6 +271,10 @@ def query_of(
         if value:
             query[f"filter[createdAt][{name}]"] = value
     return query
+
+
+def all_statuses(words: tuple[str, ...]) -> list[str]:
+    return list(chain.from_iterable(statuses(word) for word in words))
 
 
 def statuses(word: str) -> list[str]:
