@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -368,7 +370,20 @@ async def test_uploads_are_bounded_in_size_type_and_time(world: World, tmp_path:
     assert (await at(world, "PUT", url, content="1", headers=charset)).status_code == 200
     got = await downloaded(world, (await ok(world.dev.get("/api/v1/packets/a")))["presignedUrl"])
     assert got.headers["content-type"] == "text/plain"
-    assert [path.name for path in (tmp_path / "objects").rglob("draft-*")] == []
+    assert list((tmp_path / "objects" / "drafts").iterdir()) == []
+
+
+@on_folder
+async def test_what_a_killed_server_has_left_of_an_upload_is_removed_after_a_day(
+    objects: Objects, tmp_path: Path
+):
+    drafts = tmp_path / "objects" / "drafts"
+    drafts.mkdir(parents=True)
+    for name, age in (("old", 86_401), ("new", 60)):
+        (drafts / name).write_text("half")
+        os.utime(drafts / name, times=(time.time() - age,) * 2)
+    await objects.tidy()
+    assert [path.name for path in drafts.iterdir()] == ["new"]
 
 
 @on_folder
@@ -454,6 +469,9 @@ class Away:
 
     get = delete = url = put
 
+    async def tidy(self) -> None:
+        return None
+
 
 @on_folder
 async def test_without_its_object_store_the_server_keeps_large_values_in_the_database(world: World):
@@ -471,6 +489,18 @@ async def test_without_its_object_store_the_server_keeps_large_values_in_the_dat
         assert (await read(client, run))["output"] == LARGE
         told = await refused(client.put(path_of("a")), 503, "object_store_unavailable")
         assert "object store" in told["error"]
+
+
+@on_folder
+async def test_a_run_whose_addresses_can_not_be_made_is_read_without_them(world: World):
+    run = await trigger(world.dev, payload=LARGE)
+    app = create_app(world.engine, KEYS, objects=Away())  # type: ignore[arg-type]  # no call of it answers
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    for headers in ({}, SDK):
+        own = {"Authorization": f"Bearer {DEV_KEY}", **headers}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://holdfast", headers=own) as client:
+            shown = await read(client, run)
+        assert not {name for name in shown if "ayload" in name}
 
 
 @on_folder

@@ -69,7 +69,7 @@ def verdict(there: Server, listed: JSON) -> str | None:
     if task is None:
         return f"there is no task {safe(listed['taskIdentifier'])}"
     found = there.run(listed["id"])
-    if "payloadPresignedUrl" in found:
+    if "payload" not in found:
         found["payload"] = json.loads(there.content(listed["id"], "payload"))
     run = as_claimed(found, journal)
 

@@ -62,12 +62,13 @@ class Bucket:
         return Object(data_type, int(found.meta["size"]), self._read(found))
 
     async def delete(self, keys: Sequence[str]) -> None:
-        try:
-            await self._obstore.delete_async(self._store, [_path(key) for key in keys])
-        except FileNotFoundError:
-            return
-        except self._failures() as error:
-            raise _unavailable(error) from error
+        for key in keys:  # one by one: some services stop at the first that is not there
+            try:
+                await self._obstore.delete_async(self._store, _path(key))
+            except FileNotFoundError:
+                continue
+            except self._failures() as error:
+                raise _unavailable(error) from error
 
     async def url(self, method: Method, key: str, seconds: int) -> str | None:
         try:
@@ -77,6 +78,9 @@ class Bucket:
         except self._failures() as error:
             raise _unavailable(error) from error
         return signed
+
+    async def tidy(self) -> None:
+        """An upload to a bucket that is cut off leaves nothing."""
 
     async def _read(self, found: Any) -> AsyncIterator[bytes]:
         try:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from holdfast.errors import BadSetting, ObjectStoreUnavailable, PayloadTooLarge
 from holdfast.model.limits import MAX_PACKET
 
 CHUNK = 256 * 1024
+DRAFT_SECONDS = 86_400.0  # no upload takes that long
 Method = Literal["GET", "PUT"]
 
 
@@ -55,12 +57,16 @@ class Objects(Protocol):
     async def url(self, method: Method, key: str, seconds: int) -> str | None:
         """An address at the store that is good for one method and object; None where this server serves them."""
 
+    async def tidy(self) -> None:
+        """Removes what uploads have left that were cut off long ago."""
+
 
 class Folder:
     """Objects in a folder; it is made when it is needed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._drafts = path / "drafts"  # in the same file system, so that a draft becomes an object at once
 
     async def put(self, key: str, data: bytes, data_type: str) -> None:
         async def once() -> AsyncIterator[bytes]:
@@ -107,15 +113,17 @@ class Folder:
     async def url(self, method: Method, key: str, seconds: int) -> str | None:
         return None
 
+    async def tidy(self) -> None:
+        await asyncio.to_thread(self._tidy)
+
     def _file(self, key: str) -> Path:
         digest = hashlib.sha256(key.encode()).hexdigest()
         return self._path / digest[:2] / digest[2:]
 
     def _begin(self, key: str, data_type: str) -> tuple[Path, IO[bytes]]:
-        folder = self._file(key).parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            number, name = tempfile.mkstemp(dir=folder, prefix="draft-")
+            self._drafts.mkdir(parents=True, exist_ok=True)
+            number, name = tempfile.mkstemp(dir=self._drafts)
         except OSError as error:
             raise _unavailable(error) from error
         file = os.fdopen(number, "wb")
@@ -125,6 +133,7 @@ class Folder:
     def _keep(self, draft: Path, key: str) -> None:
         """The draft becomes the object, and is on the disk before anyone is told so."""
         file = self._file(key)
+        file.parent.mkdir(exist_ok=True)
         draft.replace(file)
         if os.name == "posix":
             folder = os.open(file.parent, os.O_RDONLY)
@@ -132,6 +141,13 @@ class Folder:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+    def _tidy(self) -> None:
+        before = time.time() - DRAFT_SECONDS
+        with contextlib.suppress(OSError):  # another server may do the same
+            for draft in self._drafts.iterdir():
+                if draft.stat().st_mtime < before:
+                    draft.unlink()
 
     def _head(self, key: str) -> tuple[str, int, int] | None:
         """The type of the data, where in the file it begins, and its bytes."""

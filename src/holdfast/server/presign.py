@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from holdfast.errors import ObjectStoreUnavailable, Unprocessable
 from holdfast.model.limits import PACKET_URL_SECONDS
 from holdfast.model.packet import STORE, packet_key
@@ -28,10 +30,8 @@ async def addresses(call: Call, run: Run) -> dict[str, str]:
     for field in FIELDS:
         name = stored_name(run, field)
         if name is not None:
-            try:
+            with suppress(ObjectStoreUnavailable, Unprocessable):
                 found[field] = await address(call, "GET", name)
-            except (ObjectStoreUnavailable, Unprocessable):
-                found[field] = ""
     return found
 
 

@@ -21,6 +21,7 @@ async def run_sweeps(engine: Engine, objects: Objects, stop: asyncio.Event) -> N
         try:
             while not stop.is_set() and await sweep(engine, objects):
                 pass
+            await objects.tidy()
         except (ObjectStoreUnavailable, StoreUnavailable) as error:
             log.warning("packets that nobody uses stay for now: %s", error)
         with contextlib.suppress(TimeoutError):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from holdfast.model.packet import JSON, projection
+from holdfast.model.packet import JSON, STORE, projection
 from holdfast.model.run import Attempt, Run
 from holdfast.model.status import RunStatus
 
@@ -209,12 +209,14 @@ def full_run(
     """
     urls = urls or {}
     answer = list_item(run)
-    if "payload" in urls:
-        answer["payloadPresignedUrl"] = urls["payload"]
+    if run.payload_type == STORE:
+        if "payload" in urls:
+            answer["payloadPresignedUrl"] = urls["payload"]
     else:
         answer["payload"] = None if run.payload is None else projection(run.payload, run.payload_type)
-    if "output" in urls:
-        answer["outputPresignedUrl"] = urls["output"]
+    if run.output_type == STORE:
+        if "output" in urls:
+            answer["outputPresignedUrl"] = urls["output"]
     elif run.status is RunStatus.COMPLETED_SUCCESSFULLY:
         answer["output"] = None if run.output is None else projection(run.output, run.output_type)
     answer["relatedRuns"] = {

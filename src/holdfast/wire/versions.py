@@ -13,7 +13,7 @@ from typing import Any
 
 from holdfast.errors import InvalidRequest
 from holdfast.model.duration import duration_text
-from holdfast.model.packet import projection
+from holdfast.model.packet import STORE, projection
 from holdfast.model.run import Attempt, Run
 from holdfast.model.status import FINAL, RunStatus
 from holdfast.wire.runs import moment
@@ -88,13 +88,15 @@ def full_run(
     """
     urls = urls or {}
     answer = _related(run)
-    if "payload" in urls:
-        answer["payloadPresignedUrl"] = urls["payload"]
+    if run.payload_type == STORE:
+        if "payload" in urls:
+            answer["payloadPresignedUrl"] = urls["payload"]
     elif run.payload is not None:
         answer["payload"] = projection(run.payload, run.payload_type)
     if run.status is S.COMPLETED_SUCCESSFULLY:
-        if "output" in urls:
-            answer["outputPresignedUrl"] = urls["output"]
+        if run.output_type == STORE:
+            if "output" in urls:
+                answer["outputPresignedUrl"] = urls["output"]
         elif run.output is not None:
             answer["output"] = projection(run.output, run.output_type)
     elif run.error is not None and run.finished_at is not None:
