@@ -11,6 +11,7 @@ GOOD = {
     "database_url": ("postgresql://me@there/runs", "postgresql://me@there/runs"),
     "secret_key": ("tr_dev_one,tr_prod_two", "tr_dev_one,tr_prod_two"),
     "master_key": ("m" * 32 + "," + "n" * 44, "m" * 32 + "," + "n" * 44),
+    "branch": ("feat/x", "feat/x"),
     "api_url": ("https://runs.example/", "https://runs.example"),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("8080", 8080),
@@ -29,6 +30,7 @@ GOOD = {
 BAD = {
     "secret_key": "hunter2",
     "master_key": "m" * 32 + ",too-short",
+    "branch": "a branch",
     "api_url": "localhost:3030",
     "port": "65536",
     "public_url": "jobs.example",

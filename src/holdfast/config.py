@@ -17,9 +17,14 @@ from typing import Any
 from holdfast.errors import BadSetting
 
 ENVIRONMENTS = {"tr_dev_": "dev", "tr_stg_": "staging", "tr_prod_": "prod", "tr_preview_": "preview"}
-FALLBACKS = {"HOLDFAST_API_URL": "TRIGGER_API_URL", "HOLDFAST_SECRET_KEY": "TRIGGER_SECRET_KEY"}
+FALLBACKS = {
+    "HOLDFAST_API_URL": "TRIGGER_API_URL",
+    "HOLDFAST_SECRET_KEY": "TRIGGER_SECRET_KEY",
+    "HOLDFAST_BRANCH": "TRIGGER_PREVIEW_BRANCH",
+}
 MIN_MASTER_KEY = 32
 MAX_MASTER_KEY = 1_024
+MAX_BRANCH = 128
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 BUCKETS = ("s3://", "gs://", "az://")
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -106,6 +111,12 @@ def master_keys(value: str) -> str:
     return value
 
 
+def branch_name(value: str) -> str:
+    if not value.isascii() or not value.isprintable() or " " in value or len(value) > MAX_BRANCH:
+        raise ValueError(f"expected up to {MAX_BRANCH} printable ASCII characters without spaces")
+    return value
+
+
 def setting(default: str, help: str, read: Callable[[str], Any] = text, *, secret: bool = False) -> Any:
     """A field of Settings. `default` is what one would write into the variable."""
     metadata = {"default": default, "help": help, "read": read, "secret": secret}
@@ -133,6 +144,11 @@ class Settings:
         "`holdfast dev` makes one in `.holdfast/master_key`.",
         master_keys,
         secret=True,
+    )
+    branch: str = setting(
+        "",
+        "The preview branch that clients and workers act in; it goes with a key `tr_preview_…`.",
+        branch_name,
     )
     api_url: str = setting("http://localhost:3030", "The server that clients and workers talk to.", address)
     host: str = setting("127.0.0.1", "The address the server listens on; `0.0.0.0` for every one.")

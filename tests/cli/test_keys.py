@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from cli.world import Holdfast, Start
+from holdfast import Holdfast as Client
 from holdfast.stores import open_store
 
 MASTER_KEY = "the master key of the tests is quite long"
@@ -220,3 +221,45 @@ def test_the_master_key_of_a_folder_opens_what_was_sealed_in_it(
     with httpx2.Client(base_url=url, headers=headers) as client:
         token = client.post("/api/v1/waitpoints/tokens", json={})
         assert token.status_code == 200, token.text
+
+
+def test_a_worker_of_a_branch_runs_what_is_triggered_in_it(
+    holdfast: Holdfast, database: str, start: Start, tmp_path: Path
+):
+    made = done(holdfast, "keys", "create", "--env", "preview", "--root")
+    variables = {"HOLDFAST_DATABASE_URL": database, "HOLDFAST_MASTER_KEY": MASTER_KEY}
+    url = start("server", "--port", "0", "--json", **variables).ready()["url"]
+    (tmp_path / "jobs.py").write_text(
+        "from holdfast import task\n\n\n@task\ndef double(n: int) -> int:\n    return 2 * n\n"
+    )
+    own = {"HOLDFAST_API_URL": url, "HOLDFAST_SECRET_KEY": made["key"], "HOLDFAST_BRANCH": "feat/x"}
+    start("worker", "jobs.py", "--executors", "1", "--json", **own).ready()
+    [branch] = [one for one in done(holdfast, "environments", "list") if one["branch"]]
+    assert branch["branch"] == "feat/x"
+    headers = {"authorization": f"Bearer {made['key']}"}
+    with httpx2.Client(base_url=url, headers=headers, timeout=60) as client:
+        in_branch = {"x-trigger-branch": "feat/x"}
+        run = client.post("/api/v1/tasks/double/trigger", json={"payload": 21}, headers=in_branch).json()[
+            "id"
+        ]
+        ended = client.get(f"/api/v1/runs/{run}/result?waitMs=30000", headers=in_branch)
+        assert ended.json()["output"] == "42"
+        assert client.get("/api/v1/runs").json()["data"] == []
+    assert [each.id for each in Client(url, made["key"], branch="feat/x").runs.list()] == [run]
+    assert list(Client(url, made["key"]).runs.list()) == []
+
+
+def test_development_needs_no_cryptography_and_says_what_does(start: Start, tmp_path: Path):
+    absent = tmp_path / "absent"
+    absent.mkdir()
+    (absent / "cryptography.py").write_text("raise ModuleNotFoundError('not installed')\n")
+    (tmp_path / "jobs.py").write_text("from holdfast import task\n\n\n@task\ndef noop() -> None: ...\n")
+    ready = start("dev", "jobs.py", "--port", "0", "--no-reload", "--json", PYTHONPATH=str(absent)).ready()
+    key = Path(ready["keyFile"]).read_text().strip()
+    with httpx2.Client(base_url=ready["url"], headers={"authorization": f"Bearer {key}"}) as client:
+        assert client.post("/api/v1/tasks/noop/trigger", json={}).status_code == 200
+        assert client.post("/api/v1/waitpoints/tokens", json={}).status_code == 200
+        variables = "/api/v1/projects/proj_default/envvars/dev"
+        sealed = client.post(variables, json={"name": "COLOUR", "value": "red"})
+    assert sealed.status_code == 422
+    assert "pip install 'holdfast[vault]'" in sealed.json()["error"]

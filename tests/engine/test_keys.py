@@ -109,7 +109,7 @@ def test_only_branches_can_be_archived(world: World) -> None:
         world.do(archive, "env_x")
 
 
-@pytest.mark.parametrize("name", ["", " ", "a b", "a\x00b", "x" * 129])
+@pytest.mark.parametrize("name", ["", " ", "a b", "a\x00b", "é", "x" * 129])
 def test_a_branch_needs_a_name_that_can_be_read(world: World, name: str) -> None:
     with pytest.raises(InvalidRequest):
         world.do(create_branches, NewBranch(DEFAULT_PROJECT, name))

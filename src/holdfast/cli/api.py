@@ -182,4 +182,4 @@ class Server:
 def open_server(server: str | None, branch: str | None = None) -> Server:
     """The server that options, environment and folder name; in a preview branch where one is named."""
     settings = client_settings(Path.cwd(), server)
-    return Server(settings.api_url, next(iter(settings.keys), ""), branch)
+    return Server(settings.api_url, next(iter(settings.keys), ""), branch or settings.branch or None)

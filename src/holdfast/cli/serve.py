@@ -108,7 +108,7 @@ async def _work(settings: Settings, key: str, tasks: list[str], as_json: bool) -
     from holdfast.cli.serving import Ready, Signals, joined, make_supervisor, work
     from holdfast.worker.api import HttpApi
 
-    api = HttpApi(settings.api_url, key)
+    api = HttpApi(settings.api_url, key, settings.branch)
     try:
         with Signals().taken() as signals:
             supervisor = make_supervisor(settings, api, tasks, settings.api_url, key)

@@ -159,7 +159,7 @@ async def serve(
 
                         key = next(iter(keys))
                         supervisor = make_supervisor(
-                            settings, AsgiApi(app, key), tasks, local_url, key, echo=echo
+                            settings, AsgiApi(app, key, settings.branch), tasks, local_url, key, echo=echo
                         )
                         working = group.create_task(work(supervisor, signals))
                         await joined(supervisor, working)

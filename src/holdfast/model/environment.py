@@ -58,10 +58,10 @@ def type_named(word: str) -> str | None:
 
 def checked_branch(name: str, param: str = "x-trigger-branch") -> str:
     """Raises InvalidRequest for what can be no name of a branch."""
-    if not name or len(name) > limits.MAX_BRANCH or not name.isprintable() or " " in name:
+    if not 0 < len(name) <= limits.MAX_BRANCH or not name.isascii() or not name.isprintable() or " " in name:
         raise InvalidRequest(
-            f"{param} is {name[:40]!r}: the name of a branch has 1 to {limits.MAX_BRANCH} printable characters "
-            "without spaces",
+            f"{param} is {name[:40]!r}: the name of a branch has 1 to {limits.MAX_BRANCH} printable ASCII "
+            "characters without spaces",
             param,
         )
     return name

@@ -17,7 +17,14 @@ from holdfast.sdk.resources.tokens import Tokens
 from holdfast.sdk.resources.variables import Variables
 from holdfast.sdk.transport import Connection
 
-VARIABLES = ("HOLDFAST_API_URL", "HOLDFAST_SECRET_KEY", "TRIGGER_API_URL", "TRIGGER_SECRET_KEY")
+VARIABLES = (
+    "HOLDFAST_API_URL",
+    "HOLDFAST_SECRET_KEY",
+    "HOLDFAST_BRANCH",
+    "TRIGGER_API_URL",
+    "TRIGGER_SECRET_KEY",
+    "TRIGGER_PREVIEW_BRANCH",
+)
 
 _defaults: dict[tuple[str | None, ...], Holdfast] = {}
 _in_place: list[Holdfast] = []  # of the default one, for tests
@@ -27,6 +34,7 @@ class Holdfast:
     """A client of one server.
 
     url, key      default to HOLDFAST_API_URL (else http://localhost:3030) and HOLDFAST_SECRET_KEY
+    branch        the preview branch to act in, with a key tr_preview_…; defaults to HOLDFAST_BRANCH
     runs          list, read, cancel, replay, reschedule; their tags, metadata, logs and traces
     batches       many runs in one call, and their results
     bulk_actions  cancel or replay all runs that a filter selects
@@ -41,14 +49,27 @@ class Holdfast:
     open at the first call. Safe to share between threads and event loops.
     """
 
-    def __init__(self, url: str | None = None, key: str | None = None, *, transport: Any = None) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        branch: str | None = None,
+        transport: Any = None,
+    ) -> None:
         from holdfast.config import Settings
 
         settings = Settings.load({name: os.environ[name] for name in VARIABLES if name in os.environ})
         self.url = settings.api_url if url is None else url
         own_key = next(iter(settings.keys), "") if key is None else key
         # Calls are fenced by the current run's lease only where that run lives.
-        self.connection = Connection(self.url, own_key, in_run=url is None, transport=transport)
+        self.connection = Connection(
+            self.url,
+            own_key,
+            branch=settings.branch if branch is None else branch,
+            in_run=url is None,
+            transport=transport,
+        )
         self.runs = Runs(self.connection)
         self.batches = Batches(self.connection)
         self.bulk_actions = BulkActions(self.connection)

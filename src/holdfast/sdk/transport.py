@@ -36,6 +36,7 @@ def refuse_in_loop(name: str, twin: str = "", instead: str = "") -> None:
 class Connection:
     """One server and one key: carries flows out, blocking or async.
 
+    branch     the preview branch to act in
     in_run     whether calls made inside of a run are fenced by its lease (its own server)
     transport  replaces the network, for tests
 
@@ -43,9 +44,12 @@ class Connection:
     together with its loop. After a fork the child makes its own.
     """
 
-    def __init__(self, url: str, key: str, *, in_run: bool = False, transport: Any = None) -> None:
+    def __init__(
+        self, url: str, key: str, *, branch: str = "", in_run: bool = False, transport: Any = None
+    ) -> None:
         self.url = url.rstrip("/")
         self._key = key
+        self._branch = branch
         self.in_run = in_run
         self._transport = transport
         self._lock = threading.Lock()
@@ -129,6 +133,8 @@ class Connection:
         headers = {"content-type": "application/json"}
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
+        if self._branch:
+            headers["x-trigger-branch"] = self._branch
         # No limit on connections: each call that waits for a result holds one, and a trigger must not
         # stand in line behind them.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=30)

@@ -91,7 +91,9 @@ ENDPOINTS = (
         READ,
         answer=ITEM,
     ),
-    Endpoint("POST", "/api/v1/deployments", deploy, "Deploy code", WRITE, wire.DEPLOY, ITEM),
+    Endpoint(
+        "POST", "/api/v1/deployments", deploy, "Deploy code", WRITE, wire.DEPLOY, ITEM, opens_branch=True
+    ),
     Endpoint(
         "POST",
         "/api/v1/deployments/{version}/promote",

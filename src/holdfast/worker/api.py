@@ -36,14 +36,17 @@ class Api(Protocol):
 class HttpApi:
     """Over HTTP/1.1, with connections of their own for urgent calls.
 
-    url   the server, such as http://localhost:3030
-    key   a secret key, such as tr_dev_…
+    url     the server, such as http://localhost:3030
+    key     a secret key, such as tr_dev_…
+    branch  the preview branch to act in
 
     Proxies that the environment names (HTTPS_PROXY and so on) are used.
     """
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, branch: str = "") -> None:
         headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        if branch:
+            headers["x-trigger-branch"] = branch
         self._ordinary, self._urgent = calls_to(url, headers, 8), calls_to(url, headers, 2)
 
     async def post(
@@ -74,13 +77,15 @@ class HttpApi:
 class AsgiApi:
     """Calls an ASGI application directly: no socket, no HTTP parser."""
 
-    def __init__(self, app: AsgiApp, key: str) -> None:
+    def __init__(self, app: AsgiApp, key: str, branch: str = "") -> None:
         self._app = app
         self._headers = [
             (b"host", b"holdfast"),
             (b"authorization", f"Bearer {key}".encode()),
             (b"content-type", b"application/json"),
         ]
+        if branch:
+            self._headers.append((b"x-trigger-branch", branch.encode()))
 
     async def post(
         self, path: str, body: bytes, timeout: float, *, urgent: bool = False
