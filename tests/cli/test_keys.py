@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ import pytest
 
 from cli.world import Holdfast, Start
 from holdfast import Holdfast as Client
+from holdfast.engine.seals import Resealed, reseal, seals
+from holdfast.engine.variables import Sealed, SetVariables, set_variables
+from holdfast.server.vault import Vault
 from holdfast.stores import open_store
 
 MASTER_KEY = "the master key of the tests is quite long"
@@ -247,6 +252,28 @@ def test_a_worker_of_a_branch_runs_what_is_triggered_in_it(
         assert client.get("/api/v1/runs").json()["data"] == []
     assert [each.id for each in Client(url, made["key"], branch="feat/x").runs.list()] == [run]
     assert list(Client(url, made["key"]).runs.list()) == []
+
+
+def test_the_master_key_is_replaced(holdfast: Holdfast, database: str, monkeypatch: pytest.MonkeyPatch):
+    new = "another master key that is long enough"
+    root = done(holdfast, "keys", "create", "--env", "prod", "--root")
+    done(holdfast, "keys", "create", "--env", "prod")
+    with closing(open_store(database)) as store:
+        value = Sealed(Vault([MASTER_KEY]).seal("red", "env:prod:COLOUR"), 3)
+        store.transact(set_variables, [SetVariables("prod", {"COLOUR": value})])
+    monkeypatch.setenv("HOLDFAST_MASTER_KEY", new)
+    alone = holdfast("keys", "reseal")
+    assert (alone.code, "2 of them do not open" in alone.err) == (1, True)
+    monkeypatch.setenv("HOLDFAST_MASTER_KEY", f"{new},{MASTER_KEY}")
+    assert done(holdfast, "keys", "reseal") == {"resealed": 2, "broken": []}
+    assert done(holdfast, "keys", "reseal") == {"resealed": 0, "broken": []}
+    with closing(open_store(database)) as store:
+        found = store.transact(lambda tx, _: seals(tx), [None])
+        assert [Vault([new]).open(seal.sealed, seal.context) for seal in found] == [root["key"], "red"]
+        stale = [Resealed(replace(seal, sealed="what stood there before"), "x") for seal in found]
+        assert store.transact(reseal, stale) == [False, False]
+    monkeypatch.delenv("HOLDFAST_MASTER_KEY")
+    assert "HOLDFAST_MASTER_KEY is not set" in holdfast("keys", "reseal").err
 
 
 def test_development_needs_no_cryptography_and_says_what_does(start: Start, tmp_path: Path):

@@ -11,7 +11,7 @@ from holdfast.cli import Family
 from holdfast.cli.api import json_option
 from holdfast.cli.database import Database, database_option, open_database, project_option
 from holdfast.cli.output import ago, emit, emit_json, say, table
-from holdfast.errors import InvalidRequest, NotFound, Unprocessable
+from holdfast.errors import InvalidRequest, NotFound, SealBroken, Unprocessable
 from holdfast.model.environment import TYPES, Environment, type_named
 from holdfast.model.key import ApiKey, KeyKind, digest, new_key, seal_context, shown
 from holdfast.model.scope import PRESETS
@@ -154,6 +154,37 @@ def revoke(key: str, database: str | None, as_json: bool) -> None:
         emit_json(_row(kept, own, now))
     else:
         say(f"revoked: {kept.shown} of {own.name}")
+
+
+@keys.command()
+@database_option
+@json_option
+def reseal(database: str | None, as_json: bool) -> None:
+    """Seal root keys and environment variables anew, under the first of several master keys.
+
+    Afterwards the other master keys can be dropped.
+    """
+    from holdfast.engine.seals import Resealed, reseal, seals
+
+    with open_database(database) as there:
+        vault, broken = there.vault(), []
+        vault.ready()
+        items = []
+        for seal in there.read(seals):
+            if not vault.is_current(seal.sealed):
+                try:
+                    items.append(
+                        Resealed(seal, vault.seal(vault.open(seal.sealed, seal.context), seal.context))
+                    )
+                except SealBroken as error:
+                    broken.append(str(error))
+        done = sum(there.store.transact(reseal, items))
+    if as_json:
+        emit_json({"resealed": done, "broken": broken})
+    else:
+        say(f"sealed anew: {done}")
+    if broken:
+        raise SealBroken(f"{len(broken)} of them do not open: {broken[0]}")
 
 
 def _type(word: str | None) -> str:

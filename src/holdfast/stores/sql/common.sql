@@ -497,3 +497,20 @@ select name, bytes, is_secret from variables where environment_id = :environment
 -- name: delete_variable
 -- Deletes a variable. Returns its name.
 delete from variables where environment_id = :environment_id and name = :name returning name
+
+-- name: sealed_keys
+-- The keys that are sealed.
+select id, environment_id, digest, sealed from api_keys where sealed is not null
+
+-- name: sealed_variables
+-- The variables of all environments.
+select environment_id, name, sealed from variables
+
+-- name: reseal_key
+-- Seals a key anew. Returns its id, unless what was sealed is no longer :old.
+update api_keys set sealed = :sealed where id = :id and sealed = :old returning id
+
+-- name: reseal_variable
+-- Seals a variable anew. Returns its name, unless what was sealed is no longer :old.
+update variables set sealed = :sealed
+ where environment_id = :environment_id and name = :name and sealed = :old returning name
