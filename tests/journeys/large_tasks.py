@@ -31,7 +31,7 @@ def produce(size: int) -> str:
 async def relay(size: int) -> int:
     """A parent that reads the output of its child, out of its journal when it is executed again."""
     note("relay")
-    child = await produce.atrigger(size)
+    child = await produce.options(delay=1).atrigger(size)  # so that this run is suspended for it
     text = await child.aresult()
     assert text == "x" * size
     return len(text)
