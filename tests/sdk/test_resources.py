@@ -102,7 +102,7 @@ def test_runs_are_listed_by_every_filter_over_all_pages(
     before = datetime.now(UTC)
     made = later(client, 5, tags=["docs"], queue="slow", machine="micro", is_test=True)
     [other] = later(client)
-    monkeypatch.setattr(base.cursor_pages, "__defaults__", (None, 2))
+    monkeypatch.setattr(base, "PAGE", 2)
     assert [run.id for run in runs.list(tag="docs")] == made[::-1]
     for filters, expected in (
         ({"status": ["DELAYED", "QUEUED"], "task": "greet", "is_test": False}, [other]),

@@ -236,7 +236,7 @@ def test_blocking_names_are_refused_in_a_loop_and_name_their_twin(served: Served
 def test_runs_are_listed_page_by_page_and_changed_by_id(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.sdk.client.PAGE", 2)
+    monkeypatch.setattr("holdfast.sdk.resources.base.PAGE", 2)
 
     @task
     def work(number: int) -> None: ...

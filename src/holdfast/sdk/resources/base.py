@@ -55,12 +55,12 @@ class Resource:
 
 
 def cursor_pages(
-    path: str, read: Callable[[dict[str, Any]], T], query: Query | None = None, size: int = PAGE
+    path: str, read: Callable[[dict[str, Any]], T], query: Query | None = None, size: int | None = None
 ) -> Pages[T]:
     """Pages that name the next one by a cursor."""
 
     def page(cursor: str | None) -> Flow[Page[T]]:
-        asked_for = {**(query or {}), "page[size]": str(size)}
+        asked_for = {**(query or {}), "page[size]": str(size or PAGE)}
         if cursor is not None:
             asked_for["page[after]"] = cursor
         answer = yield from asked(Request("GET", path, query=tuple(asked_for.items())))
