@@ -49,6 +49,16 @@ if TYPE_CHECKING:
     from holdfast.sdk.payload import OutputInvalid, PayloadInvalid
     from holdfast.sdk.queue import Queue
     from holdfast.sdk.registry import DuplicateName
+    from holdfast.sdk.resources.auth import Environment
+    from holdfast.sdk.resources.batches import Batch, RunResult
+    from holdfast.sdk.resources.bulk import BulkAction
+    from holdfast.sdk.resources.deployments import Deployment
+    from holdfast.sdk.resources.filters import BulkFilters, RunFilters
+    from holdfast.sdk.resources.queues import QueueState
+    from holdfast.sdk.resources.runs import LogRecord
+    from holdfast.sdk.resources.tokens import TokenState
+    from holdfast.sdk.resources.trace import RunEvent, Span, Trace
+    from holdfast.sdk.resources.variables import Variable
     from holdfast.sdk.retry import Retry
     from holdfast.sdk.run import Run
     from holdfast.sdk.step import step
@@ -57,12 +67,17 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AbortRun": "errors",
+    "Batch": "sdk.resources.batches",
     "BatchNotFound": "errors",
     "BlockingCallInLoop": "errors",
     "Bound": "sdk.task",
+    "BulkAction": "sdk.resources.bulk",
     "BulkActionNotFound": "errors",
+    "BulkFilters": "sdk.resources.filters",
     "CurrentRun": "sdk.context",
+    "Deployment": "sdk.resources.deployments",
     "DuplicateName": "sdk.registry",
+    "Environment": "sdk.resources.auth",
     "Fenced": "errors",
     "Forbidden": "errors",
     "Holdfast": "sdk.client",
@@ -70,6 +85,7 @@ _HOMES = {
     "Hooks": "sdk.hooks",
     "InvalidRequest": "errors",
     "JournalFull": "errors",
+    "LogRecord": "sdk.resources.runs",
     "NoCurrentRun": "sdk.context",
     "NotAuthorised": "errors",
     "NotFound": "errors",
@@ -78,6 +94,7 @@ _HOMES = {
     "PayloadInvalid": "sdk.payload",
     "PayloadTooLarge": "errors",
     "Queue": "sdk.queue",
+    "QueueState": "sdk.resources.queues",
     "ReplayMismatch": "errors",
     "ResultTimeout": "errors",
     "Retry": "sdk.retry",
@@ -85,18 +102,25 @@ _HOMES = {
     "Run": "sdk.run",
     "RunCancelled": "errors",
     "RunCrashed": "errors",
+    "RunEvent": "sdk.resources.trace",
     "RunExpired": "errors",
     "RunFailed": "errors",
+    "RunFilters": "sdk.resources.filters",
     "RunNotFound": "errors",
+    "RunResult": "sdk.resources.batches",
     "RunTimedOut": "errors",
     "ServerUnreachable": "errors",
+    "Span": "sdk.resources.trace",
     "StepFailed": "errors",
     "StepTimedOut": "errors",
     "SuspensionSwallowed": "errors",
     "Task": "sdk.task",
     "Token": "sdk.token",
+    "TokenState": "sdk.resources.tokens",
     "TokenTimedOut": "errors",
+    "Trace": "sdk.resources.trace",
     "Unprocessable": "errors",
+    "Variable": "sdk.resources.variables",
     "WaitInStep": "errors",
     "WaitpointNotFound": "errors",
     "arun_all": "sdk.batch",
@@ -111,12 +135,17 @@ _HOMES = {
 
 __all__ = [
     "AbortRun",
+    "Batch",
     "BatchNotFound",
     "BlockingCallInLoop",
     "Bound",
+    "BulkAction",
     "BulkActionNotFound",
+    "BulkFilters",
     "CurrentRun",
+    "Deployment",
     "DuplicateName",
+    "Environment",
     "Fenced",
     "Forbidden",
     "Holdfast",
@@ -124,6 +153,7 @@ __all__ = [
     "Hooks",
     "InvalidRequest",
     "JournalFull",
+    "LogRecord",
     "NoCurrentRun",
     "NotAuthorised",
     "NotFound",
@@ -132,6 +162,7 @@ __all__ = [
     "PayloadInvalid",
     "PayloadTooLarge",
     "Queue",
+    "QueueState",
     "ReplayMismatch",
     "ResultTimeout",
     "Retry",
@@ -139,18 +170,25 @@ __all__ = [
     "Run",
     "RunCancelled",
     "RunCrashed",
+    "RunEvent",
     "RunExpired",
     "RunFailed",
+    "RunFilters",
     "RunNotFound",
+    "RunResult",
     "RunTimedOut",
     "ServerUnreachable",
+    "Span",
     "StepFailed",
     "StepTimedOut",
     "SuspensionSwallowed",
     "Task",
     "Token",
+    "TokenState",
     "TokenTimedOut",
+    "Trace",
     "Unprocessable",
+    "Variable",
     "WaitInStep",
     "WaitpointNotFound",
     "arun_all",
