@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,30 @@ def test_a_crash_between_two_commits_repeats_and_forgets_nothing(
     made = [run.replay_of for run in world.page(100).runs if run.replay_of is not None]
     assert sorted(made) == asked
     second.close()
+
+
+def test_two_servers_go_on_with_the_same_actions_and_replay_each_member_once(
+    store_url: str, clock: Clock
+) -> None:
+    stores = [open_store(store_url, clock=clock) for _ in range(2)]
+    world = World(stores[0], clock)
+    asked = [world.trigger(tags=["again"]) for _ in range(30)]
+    actions = [begin(world, REPLAY, tag=["again"]) for _ in range(3)]
+
+    def serve(store: Store) -> None:
+        quiet = 0
+        while quiet < 3:  # what the other one holds is passed over
+            [advanced] = store.transact(bulk.advance, [Chunk(7, 3)])
+            quiet = 0 if advanced else quiet + 1
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(serve, stores))
+    ends(world)
+    assert [counts(world, bulk_id) for bulk_id in actions] == [("COMPLETED", 30, 30, 0)] * 3
+    made = [run.replay_of for run in world.page(1_000).runs if run.replay_of is not None]
+    assert sorted(made) == sorted(asked * 3)
+    for store in stores:
+        store.close()
 
 
 def test_what_is_named_and_does_not_exist_counts_as_a_failure(world: World) -> None:
