@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.model import limits
 from server.world import World, ok, read, refused, trigger
 
 pytestmark = pytest.mark.anyio
@@ -373,3 +374,23 @@ async def test_metadata_is_closed_ten_minutes_after_the_end(world: World):
     await metadata(world, run, operations=[change("set", "a", 1)])
     world.clock.advance(2)
     await refused(world.dev.put(f"/api/v1/runs/{run}/metadata", json={"metadata": {}}), 422, "unprocessable")
+
+
+@pytest.mark.parametrize(("length", "status"), [(262_144, 200), (262_145, 413)])
+async def test_metadata_may_be_as_large_as_the_limit_to_the_byte(world: World, length: int, status: int):
+    run = await trigger(world.dev)
+    value = "é" * ((length - len('{"k":""}')) // 2) + "x" * (length % 2)
+    for body in ({"metadata": {"k": value}}, {"operations": [change("set", "k", value)]}):
+        answer = await world.dev.put(f"/api/v1/runs/{run}/metadata", json=body)
+        assert answer.status_code == status, answer.text[:200]
+    made = await world.dev.post("/api/v1/tasks/echo/trigger", json={"options": {"metadata": {"k": value}}})
+    assert made.status_code == status
+
+
+async def test_a_body_that_changes_metadata_has_a_limit_of_its_own(world: World):
+    run = await trigger(world.dev)
+    content = b'{"metadata":{}}'.ljust(limits.MAX_METADATA_BODY)
+    await ok(world.dev.put(f"/api/v1/runs/{run}/metadata", content=content))
+    await refused(
+        world.dev.put(f"/api/v1/runs/{run}/metadata", content=content + b" "), 413, "payload_too_large"
+    )

@@ -11,7 +11,7 @@ from holdfast.engine.reporting import FENCED, OK, Answer, Reported, refused
 from holdfast.engine.trigger import clean_tags
 from holdfast.errors import HoldfastError
 from holdfast.model import limits
-from holdfast.model.metadata import applied, check_operations, check_size
+from holdfast.model.metadata import applied, check_operations, text_of
 from holdfast.model.run import Run
 from holdfast.model.status import HELD
 from holdfast.stores.base import Tx, batch
@@ -135,5 +135,4 @@ def _with_written(run: Run, said: Mapping[str, Any]) -> Run:
 
 def with_metadata(run: Run, operations: Sequence[dict[str, Any]]) -> Run:
     """`run` after the operations. Raises PayloadTooLarge over 256 KiB."""
-    metadata = applied(json.loads(run.metadata), operations)
-    return replace(run, metadata=check_size(json.dumps(metadata, ensure_ascii=False)))
+    return replace(run, metadata=text_of(applied(json.loads(run.metadata), operations)))

@@ -12,7 +12,7 @@ from holdfast.engine.trigger import NewRun, clean_tags, trigger
 from holdfast.engine.wait import forget_waits, settle_runs
 from holdfast.errors import HoldfastError, InvalidRequest, NotFound, RunNotFound, Unprocessable
 from holdfast.model.duration import moment_ms
-from holdfast.model.metadata import check_operations, check_size
+from holdfast.model.metadata import check_operations, text_of
 from holdfast.model.run import Run, cancelled
 from holdfast.model.status import RunStatus
 from holdfast.stores.base import Tx, batch
@@ -240,7 +240,7 @@ def _changed(runs: Mapping[str, Run], run: Run, item: ChangeMetadata, now: int) 
         check_operations([{"type": "update", "value": dict(item.metadata)}], "metadata")
         if "__proto__" in item.metadata:
             raise InvalidRequest("metadata has the key '__proto__': this name is not allowed", "metadata")
-        after[run.id] = replace(run, metadata=check_size(json.dumps(item.metadata, ensure_ascii=False)))
+        after[run.id] = replace(run, metadata=text_of(item.metadata))
     for name, operations, target in (
         ("operations", item.operations, run.id),
         ("parentOperations", item.parent_operations, run.parent_id or run.id),

@@ -11,6 +11,7 @@ MAX_PACKET_NAME = 256  # bytes; the name of an uploaded payload
 PACKET_URL_SECONDS = 3_600  # seconds; for which a URL of the object store is good
 UNUSED_PACKET_HOURS = 24  # hours; after which an uploaded payload that no run uses is deleted
 MAX_METADATA = 256 * 1024  # bytes; the metadata of a run
+MAX_METADATA_BODY = 2 * 1024 * 1024  # bytes; the body that changes it
 MAX_DEPTH = 100  # levels; nesting of any JSON that comes in
 MAX_INTEGER_DIGITS = 1_000  # digits; in an integer in JSON
 MAX_TAGS = 10  # tags; on a run

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.errors import InvalidRequest, PayloadTooLarge
@@ -85,6 +85,11 @@ def _refuse_depth(metadata: Metadata) -> None:
     raise InvalidRequest(f"metadata would be nested deeper than {MAX_DEPTH} levels", "metadata")
 
 
+def text_of(metadata: Mapping[str, Any]) -> str:
+    """`metadata` as the text that is kept, in which nothing is there for looks: the limit counts it. Raises PayloadTooLarge."""
+    return check_size(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")))
+
+
 def check_size(text: str, param: str = "metadata") -> str:
     """`text` if it is within the limit of 256 KiB; raises PayloadTooLarge."""
     size = len(text.encode())
@@ -121,11 +126,22 @@ def _changed(kind: str, old: Any, present: bool, value: Any) -> Any:
             return [*old, value]
         return [old, value] if present else [value]
     if kind == "remove":
-        return [item for item in old if item != value] if isinstance(old, list) else old
+        return [item for item in old if not _is_same(item, value)] if isinstance(old, list) else old
     if kind == "increment":
         is_number = isinstance(old, int | float) and not isinstance(old, bool)
         return _sum(old if is_number else 0, value)
     return value
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal as JSON has it, where true is no 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    return bool(one == other)
 
 
 def _sum(old: float, value: float) -> float:

@@ -235,7 +235,7 @@ async def read_metadata(call: Call) -> Response:
 
 
 async def write_metadata(call: Call) -> Response:
-    body = await call.body(wire.METADATA)
+    body = await call.body(wire.METADATA, limit=limits.MAX_METADATA_BODY)
     change = ChangeMetadata(
         call.environment_id,
         call.path("run"),
