@@ -43,7 +43,9 @@ def check_claims(items: Sequence[Any], results: Sequence[Any], before: Snapshot,
             if journal is not None:
                 check_given(run.id, journal, after)
             require(run.task in tasks, "I11", f"{run.id} went to a worker without {run.task}")
-            require(_may_run(run, worker, before), "I16", f"{run.id} is locked to another version")
+            require(
+                _may_run(before.runs[run.id], worker, before), "I16", f"{run.id} belongs to another version"
+            )
         told = {run_id for run_id, _ in result.cancelled}
         closing = {
             r.id for r in before.runs.values() if r.worker_id == item.worker_id and r.status is S.CANCELLED
@@ -57,12 +59,20 @@ def check_claims(items: Sequence[Any], results: Sequence[Any], before: Snapshot,
 
 
 def _may_run(run: Run, worker: Mapping[str, Any], before: Snapshot) -> bool:
-    """Whether its version lets a run go to a worker: a child goes anywhere when nobody has its task in that version."""
-    return run.version_lock in (None, worker["version"]) or (
-        run.parent_id is not None
+    """Whether its version lets a run go to a worker.
+
+    A child goes anywhere when nobody has its task in its version. Where a version is deployed, so does what was begun;
+    plain runs go to the deployed one, and workers of others only get what belongs to theirs.
+    """
+    current = before.current[run.environment_id]
+    own = run.version_lock or (None if current is None else run.version)
+    if current not in (None, worker["version"]):
+        return bool(own == worker["version"])
+    return own in (None, worker["version"]) or (
+        (run.parent_id is not None or run.version_lock is None)
         and not any(
             other["environment_id"] == run.environment_id
-            and other["version"] == run.version_lock
+            and other["version"] == own
             and run.task in json.loads(other["tasks"])
             for other in before.workers.values()
         )

@@ -8,6 +8,7 @@ from holdfast.engine import operate
 from holdfast.model.run import Run
 from holdfast.model.status import RunStatus
 from simulator.client import UNDECLARED, set_environment, set_queue_paused
+from simulator.deployer import PLACE
 from simulator.options import ENVIRONMENTS
 from simulator.violation import require
 
@@ -44,6 +45,8 @@ def drain(world: World) -> None:
         worker.tasks, worker.deaths = list(world.options.tasks), 0.0
         worker.declares_limits, worker.slots = False, 8
         world.workers.append(worker)
+        if environment == PLACE:
+            world.deployer.finish(f"code-{worker.code}", worker.tasks)
     world.now = max(world.now, world.oracle.latest)  # the clock is right again
     began = world.now
     for round_number in range(ROUNDS):

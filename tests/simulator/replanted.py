@@ -59,6 +59,14 @@ def retry_is_early() -> AbstractContextManager[Any]:
     )
 
 
+def anybody_takes_plain_runs() -> AbstractContextManager[Any]:
+    return patch.object(claim._Taker, "is_aside", property(lambda taker: False))
+
+
+def retired_task_is_there() -> AbstractContextManager[Any]:
+    return statement("task_specs", "select id, spec, retired", "select id, spec, 0 as retired")
+
+
 def upkeep_spins() -> AbstractContextManager[Any]:
     sound = upkeep._next_due
     return patch.object(upkeep, "_next_due", lambda tx, _: sound(tx, True))
@@ -248,4 +256,11 @@ SPINE = (
     Replanted("I12", "a lost attempt is counted", losses_count),
     Replanted("I12", "a retry is early because its worker left", retry_is_early),
     Replanted("I21", "upkeep spins while a silent worker may not be declared lost", upkeep_spins),
+    Replanted("R133", "a worker of a version that is not current takes plain runs", anybody_takes_plain_runs),
+    Replanted(
+        "R11",
+        "what a version has begun is taken by the current one",
+        lambda: statement("ready_runs", ":stay = 0", ":stay >= 0"),
+    ),
+    Replanted("R3", "a task that the current version lacks does not park its runs", retired_task_is_there),
 )

@@ -47,6 +47,9 @@ class Rules:
     ) -> None:
         """Raises Violation where the call did what it may not, or did not what it must."""
         match name:
+            case "deploy" | "promote":
+                changed = [run.id for run in after.runs.values() if run is not before.runs.get(run.id)]
+                require(not changed, "I1", f"{name} changed {changed}")
             case "claim":
                 check_claims(items, results, before, after)
             case "report":
@@ -140,7 +143,8 @@ class Rules:
             return
         require(not result.is_cached, "I6", f"{item} was answered from a key that is free")
         run = after.runs[result.id]
-        known = (item.environment_id, item.task) in before.tasks
+        retired = before.tasks.get((item.environment_id, item.task))
+        known = retired is False or (retired is not None and item.version_lock is not None)
         expected = S.QUEUED if known and has_queue(item, before) else S.WAITING_FOR_DEPLOY
         require(
             run.status is (S.DELAYED if run.delayed_until else expected), "moves", f"{run.id} is {run.status}"

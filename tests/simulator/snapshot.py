@@ -67,7 +67,9 @@ class Snapshot:
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
     environments: dict[str, tuple[int, bool]] = field(default_factory=dict)
     queues: dict[tuple[str, str], tuple[int | None, int | None, bool]] = field(default_factory=dict)
-    tasks: set[tuple[str, str]] = field(default_factory=set)
+    tasks: dict[tuple[str, str], bool] = field(default_factory=dict)  # and whether they are retired
+    current: dict[str, str | None] = field(default_factory=dict)  # the version that is deployed
+    deployed: list[str] = field(default_factory=list)
     # The names of the tasks and of the queues of each.
     versions: dict[tuple[str, str], tuple[set[str], set[str]]] = field(default_factory=dict)
     journals: dict[str, Rows] = field(default_factory=dict)
@@ -95,13 +97,16 @@ def read(tx: Tx, before: Snapshot) -> Snapshot:
     for row in select("select run_id, id, number, status from attempts order by run_id, id", {}):
         after.attempts.setdefault(row[0], []).append(row)
     after.workers = _workers(select)
-    for row in select("select id, concurrency_limit, paused from environments", {}):
+    for row in select("select id, concurrency_limit, paused, current_version from environments", {}):
         after.environments[row[0]] = (row[1], bool(row[2]))
+        after.current[row[0]] = row[3]
     for row in select(
         "select environment_id, name, concurrency_limit, per_key_limit, paused from queues", {}
     ):
         after.queues[row[0], row[1]] = (row[2], row[3], bool(row[4]))
-    after.tasks = {(row[0], row[1]) for row in select("select environment_id, id from tasks", {})}
+    for row in select("select environment_id, id, retired from tasks", {}):
+        after.tasks[row[0], row[1]] = bool(row[2])
+    after.deployed = [row[0] for row in select("select version from deployments order by id", {})]
     for row in select("select environment_id, version, tasks, queues from versions", {}):
         after.versions[row[0], row[1]] = (set(json.loads(row[2])), set(json.loads(row[3])))
     after.journals = _journals(select, before, changed)

@@ -48,7 +48,8 @@ def _emptied(tx: Tx, items: list[None]) -> list[None]:
         "runs",
     ):
         tx._connection.select(f"delete from {table} returning 1", {})
-    for table in ("workers", "queues", "tasks", "versions"):
+    for table in ("workers", "queues", "tasks", "deployments", "external_deployments", "versions"):
         tx._connection.select(f"delete from {table} returning 1", {})
-    tx._connection.select("update environments set concurrency_limit = 1000, paused = 0 returning id", {})
+    fresh = "concurrency_limit = 1000, paused = 0, type = id, branch = null, current_version = null"
+    tx._connection.select(f"update environments set {fresh} returning id", {})
     return items

@@ -14,6 +14,7 @@ from holdfast.model.ids import Ids
 from holdfast.model.status import RunStatus
 from holdfast.stores.base import Store, UseCase
 from simulator.client import Client, Server
+from simulator.deployer import Deployer
 from simulator.drain import drain
 from simulator.network import Lost, Network, Node
 from simulator.options import ENVIRONMENTS, Options, draw, in_force
@@ -68,9 +69,11 @@ class World:
         ]
         self.clients = [Client(self, self._name("client")) for _ in range(2)]
         self.servers = [Server(self, self._name("server")) for _ in range(2)]
+        self.deployer = Deployer(self, seed)
 
     def run(self) -> None:
         """Raises Violation."""
+        self.deployer.arrive()
         self.oracle.now_before = self.oracle.read(self.store)
         for step in range(self.options.steps):
             self.step = step
@@ -82,6 +85,7 @@ class World:
                 self.random.choice(self.workers).act()
             elif choice < 0.55:
                 self.random.choice(self.servers).act()
+            self.deployer.act()
             self.network.deliver()
             if choice > 0.8:
                 self.pass_time(self.random.choice(self.options.delays))
