@@ -119,7 +119,7 @@ async def test_cursors_of_another_environment_and_malformed_ones_are_refused_ali
 
 
 async def test_each_filter_narrows_and_its_values_widen(world: World):
-    worker = await world.worker("a", "b")
+    worker = await world.worker("a", "b", queues=["mail"])
     one = await trigger(world.dev, "a", tags=["x", "y"], queue={"name": "mail"}, test=True)
     two = await trigger(world.dev, "b", tags=["y"], machine="small-1x")
     three = await trigger(world.dev, "c")
