@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from holdfast.server import create_app
-from server.world import KEYS, World, error_shape, ok, read, refused, trigger
+from server.world import KEYS, SDK, World, error_shape, ok, read, refused, trigger
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +100,14 @@ async def test_a_payload_over_three_mebibytes_is_413(world: World):
     )
     assert str(3 * MEBIBYTE) in body["error"]
     await trigger(world.dev, payload="x" * (3 * MEBIBYTE - 2))
+
+
+async def test_a_trigger_of_the_sdk_has_a_body_of_up_to_three_mebibytes(world: World):
+    content = payload('""').ljust(3 * MEBIBYTE)
+    await ok(world.dev.post(URL, content=content, headers=SDK))
+    await refused(world.dev.post(URL, content=content + b" ", headers=SDK), 413, "payload_too_large")
+    body = await refused(world.dev.post(URL, headers=SDK), 400, "invalid_request")
+    assert body["error"] == "Request body is empty"
 
 
 async def test_the_size_of_a_payload_is_counted_in_bytes(world: World):

@@ -152,6 +152,20 @@ async def test_a_replay_may_change_what_it_repeats(world: World):
     assert {name: claimed[name] for name in wanted} == wanted
 
 
+@pytest.mark.parametrize(
+    ("body", "payload"),
+    [
+        ({"payload": "{"}, "{"),
+        ({"payload": "{", "payloadType": "application/json"}, "{"),
+        ({"payload": '{"json":"{"}', "payloadType": "application/super+json"}, "{"),
+    ],
+)
+async def test_the_payload_of_a_replay_is_what_it_says(world: World, body: Any, payload: Any):
+    run = await trigger(world.dev, payload=1)
+    again = (await ok(world.dev.post(f"/api/v1/runs/{run}/replay", json=body)))["id"]
+    assert (await read(world.dev, again))["payload"] == payload
+
+
 async def test_replaying_twice_makes_two_runs(world: World):
     run = await trigger(world.dev)
     made = {(await ok(world.dev.post(f"/api/v1/runs/{run}/replay", json={})))["id"] for _ in range(2)}
@@ -171,7 +185,10 @@ async def test_replaying_twice_makes_two_runs(world: World):
         ({"maxAttempts": 0}, 400),
         ({"maxDuration": -1}, 400),
         ({"payloadType": "application/store", "payload": "x"}, 400),
-        ({"payload": "{", "payloadType": "application/json"}, 400),
+        ({"payload": "x", "payloadType": "text/plain"}, 400),
+        ({"payload": {"json": 1}, "payloadType": "application/super+json"}, 400),
+        ({"payload": "{", "payloadType": "application/super+json"}, 400),
+        ({"payloadType": "application/super+json"}, 400),
         ({"ttl": 10**400}, 400),
         ({"ttl": "soon"}, 400),
         ({"delay": "soon"}, 400),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.world import World, ok, read, refused, trigger
+from server.world import SDK, START_MS, World, ok, read, refused, trigger
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +80,30 @@ async def test_a_delay_holds_the_run_until_it_is_over(world: World):
     assert (await read(world.dev, run))["status"] == "DELAYED"
     await world.later(1)
     assert (await read(world.dev, run))["status"] == "QUEUED"
+
+
+@pytest.mark.parametrize(("key", "kept"), [(7.5, "7.5"), (7.0, "7"), ("7.0", "7.0"), (-3, "-3")])
+async def test_a_concurrency_key_may_be_a_number(world: World, key: Any, kept: str):
+    worker = await world.worker("echo")
+    await trigger(world.dev, concurrencyKey=key)
+    assert [claimed["concurrencyKey"] for claimed in await worker.claim()] == [kept]
+
+
+@pytest.mark.parametrize("delay", [START_MS + 10_000, "2027-01-15T09:00:10+01:00", "10s"])
+async def test_a_delay_is_a_span_or_a_moment(world: World, delay: Any):
+    run = await trigger(world.dev, delay=delay)
+    read_by_sdk = await ok(world.dev.get(f"/api/v3/runs/{run}", headers=SDK))
+    assert read_by_sdk["delayedUntil"] == "2027-01-15T08:00:10.000Z"
+
+
+async def test_a_text_without_a_character_is_no_payload_to_the_sdk(world: World):
+    worker = await world.worker("echo")
+    run = await trigger(world.dev, payload="", payloadType="text/plain")
+    assert "payload" not in await ok(world.dev.get(f"/api/v3/runs/{run}", headers=SDK))
+    assert (await read(world.dev, run))["payload"] == ""
+    again = (await ok(world.dev.post(f"/api/v1/runs/{run}/replay")))["id"]
+    claimed = {claimed["id"]: claimed["payload"] for claimed in await worker.claim()}
+    assert claimed == {run: '""', again: '""'}
 
 
 async def test_a_delay_may_be_a_date(world: World):
@@ -223,10 +247,14 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("ttl", 10**11, 400, "options.ttl"),
     ("ttl", 10**300, 400, "options.ttl"),
     ("ttl", 1.5, 400, "options.ttl"),
+    ("ttl", -1, 400, "options.ttl"),
     ("idempotencyKey", "", 400, "options.idempotencyKey"),
     ("idempotencyKey", "k" * 2_049, 400, "options.idempotencyKey"),
     ("concurrencyKey", "k" * 129, 400, "options.concurrencyKey"),
     ("concurrencyKey", [], 400, "options.concurrencyKey"),
+    ("concurrencyKey", True, 400, "options.concurrencyKey"),
+    ("resumeParentOnCompletion", "yes", 400, "options.resumeParentOnCompletion"),
+    ("delay", True, 400, "options.delay"),
     ("queue", {"name": ""}, 400, "options.queue.name"),
     ("queue", {"name": "q" * 129}, 400, "options.queue.name"),
     ("queue", "mail", 400, "options.queue"),

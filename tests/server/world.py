@@ -15,6 +15,7 @@ START = "2027-01-15T08:00:00.000Z"
 DEV_KEY = "tr_dev_0123456789abcdef"
 PROD_KEY = "tr_prod_0123456789abcdef"
 KEYS = {DEV_KEY: "dev", PROD_KEY: "prod"}
+SDK = {"x-trigger-api-version": "2025-07-16"}  # what the official SDK says of itself
 ERROR = {"type": "BUILT_IN_ERROR", "name": "ValueError", "message": "no", "stackTrace": "line 1"}
 
 

@@ -39,7 +39,9 @@ DATA = frozenset({"payload", "output", "payloadPresignedUrl", "outputPresignedUr
 
 async def trigger(call: Call) -> Response:
     hands_out(call)
-    body = await call.body(wire.TRIGGER, empty={})
+    # The contract of the SDK has a body for every trigger, and counts all of it.
+    asked = call.body(wire.TRIGGER, limits.MAX_PAYLOAD) if call.sdk else call.body(wire.TRIGGER, empty={})
+    body = await asked
     item = new_run(call.environment_id, call.path("task"), body, call.request.headers)
     item = item if call.credential.once is None else replace(item, once=call.credential.once)
     [ready] = await placed(call, [item])
@@ -88,7 +90,7 @@ def new_run(
         payload=payload,
         payload_type=payload_type,
         queue=options["queue"]["name"] if "queue" in options else None,
-        concurrency_key=None if key is None else str(key),
+        concurrency_key=None if key is None else key_text(key),
         delay=options.get("delay"),
         ttl=options.get("ttl"),
         idempotency_key=options.get("idempotencyKey", headers.get("idempotency-key") if single else None),
@@ -112,21 +114,22 @@ def new_run(
     )
 
 
-def packet(
-    payload: Any, payload_type: str | None, type_name: str = "options.payloadType"
-) -> tuple[str, str | None]:
+def packet(payload: Any, payload_type: str | None) -> tuple[str, str | None]:
     """A payload as the text that is kept and its type: JSON where that says all, else superjson.
 
     With a type of application/json or superjson, a text is JSON already; of application/store it is the name of an object,
     and is looked for later.
     """
-    types = (JSON, SUPERJSON, TEXT) if type_name == "payloadType" else (JSON, SUPERJSON, TEXT, STORE)
+    types = (JSON, SUPERJSON, TEXT, STORE)
     if payload_type is not None and payload_type not in types:
         raise InvalidRequest(
-            f"{type_name} is {payload_type!r}: expected one of {', '.join(types)}", type_name
+            f"options.payloadType is {payload_type!r}: expected one of {', '.join(types)}",
+            "options.payloadType",
         )
     if payload_type == STORE:
         return checked_name(payload, "payload"), STORE
+    if payload_type == TEXT and payload == "":
+        return "", TEXT  # empty data: the SDK is told of no payload (the wire contract, 3.2)
     if payload_type in (JSON, SUPERJSON) and isinstance(payload, str):
         payload = decode(payload, "payload", limits.MAX_PAYLOAD)
     if payload_type != SUPERJSON:
@@ -135,6 +138,22 @@ def packet(
     if superjson.is_plain(payload):
         return encode_checked(payload["json"], "payload", limits.MAX_PAYLOAD), None
     return encode_checked(payload, "payload", limits.MAX_PAYLOAD), SUPERJSON
+
+
+def replacement(body: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The payload that a replay is given: any JSON, or superjson as text (the wire contract, 4.9)."""
+    if body.get("payloadType") != SUPERJSON:
+        return packet(body["payload"], None)
+    if not isinstance(body.get("payload"), str):
+        raise InvalidRequest(
+            f"payload is no text: with the type {SUPERJSON} it is superjson as text", "payload"
+        )
+    return packet(body["payload"], SUPERJSON)
+
+
+def key_text(key: str | float) -> str:
+    """A concurrency key as it is kept; numbers as JavaScript writes them."""
+    return str(int(key)) if isinstance(key, float) and key.is_integer() else str(key)
 
 
 def metadata_text(metadata: Any) -> str | None:
@@ -165,9 +184,8 @@ async def cancel(call: Call) -> Response:
 async def replay(call: Call) -> Response:
     body = await call.body(wire.REPLAY, empty={})
     changes: dict[str, Any] = {}
-    if "payload" in body:
-        text, data_type = packet(body["payload"], body.get("payloadType"), "payloadType")
-        changes |= await _payload_of_replay(call, text, data_type)
+    if "payload" in body or body.get("payloadType") == SUPERJSON:
+        changes |= await _payload_of_replay(call, *replacement(body))
     else:
         await _check_stored(call)
     if "metadata" in body:
@@ -175,7 +193,7 @@ async def replay(call: Call) -> Response:
     if "tags" in body:
         changes["tags"] = tag_list(body["tags"])
     if "concurrencyKey" in body:
-        changes["concurrency_key"] = str(body["concurrencyKey"])
+        changes["concurrency_key"] = key_text(body["concurrencyKey"])
     for name, field in REPLAY_FIELDS.items():
         if name in body:
             changes[field] = body[name]  # type: ignore[literal-required]  # the names are those of the shape

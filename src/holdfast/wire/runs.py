@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from holdfast.model.packet import JSON, STORE, projection
@@ -21,7 +21,14 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
-Ttl = Text | Annotated[Whole, Field(ge=-(10**12), le=10**12)]
+def _moment_text(value: Any) -> Any:
+    """A date as the number that JavaScript has for it, epoch milliseconds; what is too small for one is left for refusal."""
+    is_date = isinstance(value, int) and 10**11 <= value < 10**14
+    return moment(value) if is_date else value
+
+
+Delay = Annotated[Text, BeforeValidator(_moment_text)]
+Ttl = Text | Annotated[Whole, Field(ge=0, le=10**12)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Machine = Literal["micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"]
 
@@ -63,8 +70,8 @@ class TriggerOptions(TypedDict, total=False):
     concurrency: Annotated[list[LimitName], Field(max_length=2)]
     gates: Annotated[list[Gate], Field(max_length=3)]
     debounce: Debounce
-    concurrencyKey: Text | Whole
-    delay: Text
+    concurrencyKey: Text | Whole | Number
+    delay: Delay
     ttl: Ttl
     idempotencyKey: Annotated[str, Field(max_length=2_048)]
     idempotencyKeyTTL: Text
@@ -81,6 +88,7 @@ class TriggerOptions(TypedDict, total=False):
     test: Flag
     priority: Annotated[Number, Field(ge=-(10**9), le=10**9)]
     parentRunId: Text
+    resumeParentOnCompletion: Flag
     lockToVersion: Text
     externalDeploymentId: Text | None
 
@@ -114,15 +122,15 @@ class ReplayBody(TypedDict, total=False):
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # read by pydantic, no field
 
     payload: Any
-    payloadType: Text
+    payloadType: Literal["application/json", "application/super+json"]
     metadata: dict[str, Any]
     tags: Text | list[str]
     queue: Name
-    concurrencyKey: Text | Whole
+    concurrencyKey: Text | Whole | Number
     machine: Machine
     version: Text
     region: Text
-    delay: Text
+    delay: Delay
     ttl: Ttl
     idempotencyKey: Annotated[str, Field(max_length=2_048)]
     idempotencyKeyTTL: Text
@@ -132,7 +140,7 @@ class ReplayBody(TypedDict, total=False):
 
 
 class RescheduleBody(TypedDict):
-    delay: Text
+    delay: Delay
 
 
 class ResetKeyBody(TypedDict):

@@ -91,7 +91,7 @@ def full_run(
     if run.payload_type == STORE:
         if "payload" in urls:
             answer["payloadPresignedUrl"] = urls["payload"]
-    elif run.payload is not None:
+    elif run.payload:
         answer["payload"] = projection(run.payload, run.payload_type)
     if run.status is S.COMPLETED_SUCCESSFULLY:
         if run.output_type == STORE:

@@ -11,11 +11,11 @@ from typing_extensions import TypedDict
 
 from holdfast.model.limits import MAX_IDEMPOTENCY_KEY
 from holdfast.model.wait import Waitpoint
-from holdfast.wire.runs import Text, moment
+from holdfast.wire.runs import Delay, Text, moment
 
 
 class CreateTokenBody(TypedDict, total=False):
-    timeout: Text
+    timeout: Delay
     tags: Text | list[str]
     idempotencyKey: Annotated[str, Field(max_length=MAX_IDEMPOTENCY_KEY)]
     idempotencyKeyTTL: Text
