@@ -34,6 +34,8 @@ def test_a_variable_is_set_read_listed_and_unset(client: Holdfast):
     assert client("env", "list").out == ""
     assert client("env", "set", "B", "two").code == 0
     assert client("env", "set", "A", "one two=three").code == 0
+    assert client("env", "set", "A=chan=ged").code == 0
+    assert client("env", "get", "A").out.strip() == "chan=ged"
     assert client("env", "set", "A", "changed").code == 0
     assert client("env", "get", "A").out == "changed\n"
     assert client("env", "list").lines == ["A\tchanged\t", "B\ttwo\t"]

@@ -77,7 +77,12 @@ def get(name: str, branch: str | None, server: str | None, as_json: bool) -> Non
 def set_variable(
     name: str, value: str | None, secret: bool, branch: str | None, server: str | None, as_json: bool
 ) -> None:
-    """Make a variable, or give it another value. Without VALUE it is asked for, or read from stdin."""
+    """Make a variable, or give it another value: NAME VALUE, or NAME=VALUE.
+
+    Without VALUE it is asked for, or read from stdin.
+    """
+    if value is None and "=" in name:  # no name holds one
+        name, _, value = name.partition("=")
     imported({name: asked(name) if value is None else value}, True, secret, branch, server, as_json)
 
 
