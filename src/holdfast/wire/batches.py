@@ -13,16 +13,16 @@ from holdfast.model.batch import Batch, BatchItem, BatchStatus, batch_status
 from holdfast.model.limits import MAX_BATCH
 from holdfast.wire.answers import FLAG, MOMENT, RESULT, TEXT, TEXTS, WHOLE, exactly, list_of
 from holdfast.wire.runs import BatchItem as LegacyItem
-from holdfast.wire.runs import KeyOptions, Name, Text, TriggerOptions, moment
+from holdfast.wire.runs import Flag, KeyOptions, Name, Text, TriggerOptions, Whole, moment
 
 
 class CreateBatchBody(TypedDict):
     """Phase 1: a batch whose items come later, by index."""
 
-    runCount: Annotated[int, Field(ge=1, le=MAX_BATCH)]
+    runCount: Annotated[Whole, Field(ge=1, le=MAX_BATCH)]
     taskIdentifiers: NotRequired[Annotated[list[Name], Field(max_length=MAX_BATCH)]]
     parentRunId: NotRequired[Text]
-    resumeParentOnCompletion: NotRequired[bool]
+    resumeParentOnCompletion: NotRequired[Flag]
     idempotencyKey: NotRequired[Annotated[str, Field(min_length=1, max_length=2_048)]]
     idempotencyKeyOptions: NotRequired[KeyOptions]
 
@@ -30,7 +30,7 @@ class CreateBatchBody(TypedDict):
 class ItemLine(TypedDict):
     """Phase 2: a line of the stream."""
 
-    index: Annotated[int, Field(ge=0, strict=True)]
+    index: Annotated[Whole, Field(ge=0)]
     task: Name
     payload: NotRequired[Any]
     options: NotRequired[TriggerOptions | None]
@@ -41,7 +41,7 @@ class LegacyBatchBody(TypedDict):
 
     items: list[LegacyItem]
     parentRunId: NotRequired[Text]
-    resumeParentOnCompletion: NotRequired[bool]
+    resumeParentOnCompletion: NotRequired[Flag]
 
 
 CREATE_BATCH: TypeAdapter[CreateBatchBody] = TypeAdapter(CreateBatchBody)

@@ -9,11 +9,11 @@ from typing_extensions import TypedDict
 
 from holdfast.model import limits
 from holdfast.model.bulk import BulkAction
-from holdfast.wire.runs import Machine, moment
+from holdfast.wire.runs import Flag, Machine, Whole, moment
 
 Word = Annotated[str, Field(max_length=4_096)]
 Words = Word | Annotated[list[Word], Field(max_length=100)]
-Moment = Annotated[int, Field(ge=0, le=10**15)] | Annotated[str, Field(max_length=100)]
+Moment = Annotated[Whole, Field(ge=0, le=10**15)] | Annotated[str, Field(max_length=100)]
 
 
 class FilteredQueue(TypedDict):
@@ -35,7 +35,7 @@ BulkFilter = TypedDict(
         "batch": Word,
         "schedule": Word,
         "bulkAction": Word,
-        "isTest": bool,
+        "isTest": Flag,
         "from": Moment,
         "to": Moment,
         "period": Word,

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from holdfast.model.environment import Environment, Project
 from holdfast.model.limits import MAX_SCOPE_TEXT, MAX_SCOPES
-from holdfast.wire.runs import moment
+from holdfast.wire.runs import Flag, Number, moment
 
 # The types of environments, as the SDK knows them.
 TYPES: Mapping[str, str] = {
@@ -32,9 +32,9 @@ class PublicTokenBody(TypedDict):
         list[Annotated[str, Field(max_length=MAX_SCOPE_TEXT)]], Field(min_length=1, max_length=MAX_SCOPES)
     ]
     expirationTime: NotRequired[
-        Annotated[str, Field(max_length=100)] | Annotated[float, Field(allow_inf_nan=False, ge=0, le=10**11)]
+        Annotated[str, Field(max_length=100)] | Annotated[Number, Field(ge=0, le=10**11)]
     ]
-    oneTimeUse: NotRequired[bool]
+    oneTimeUse: NotRequired[Flag]
     realtime: NotRequired[Realtime]
 
 

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from holdfast.model.deployment import Deployment
 from holdfast.model.limits import MAX_EXTERNAL_ID, MAX_TASKS
-from holdfast.wire.runs import moment
+from holdfast.wire.runs import Flag, moment
 from holdfast.wire.workers import WireQueue, WireTask
 
 Word = Annotated[str, StringConstraints(max_length=64)]
@@ -28,7 +28,7 @@ class DeployBody(TypedDict):
     externalId: NotRequired[
         Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_EXTERNAL_ID)]
     ]
-    skipPromotion: NotRequired[bool]
+    skipPromotion: NotRequired[Flag]
 
 
 DEPLOY: TypeAdapter[DeployBody] = TypeAdapter(DeployBody)

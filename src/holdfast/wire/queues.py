@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from holdfast.model.limits import MAX_QUEUE_LIMIT
 from holdfast.model.queue import QueueState
-from holdfast.wire.runs import moment
+from holdfast.wire.runs import Whole, moment
 
 TASK_QUEUE = "task/"
 Type = Literal["id", "task", "custom"]
@@ -22,7 +22,7 @@ class PauseBody(TypedDict):
 
 class OverrideBody(TypedDict):
     type: NotRequired[Type]
-    concurrencyLimit: Annotated[int, Field(ge=0, le=MAX_QUEUE_LIMIT)]
+    concurrencyLimit: Annotated[Whole, Field(ge=0, le=MAX_QUEUE_LIMIT)]
 
 
 class ResetBody(TypedDict):

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from holdfast.model.limits import MAX_VARIABLE, MAX_VARIABLE_NAME
 from holdfast.model.variable import REDACTED
+from holdfast.wire.runs import Flag
 
 Name = Annotated[Any, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_VARIABLE_NAME})]
 Value = Annotated[Any, WithJsonSchema({"type": "string", "maxLength": MAX_VARIABLE})]
@@ -26,7 +27,7 @@ class NewVariable(TypedDict, total=False):
 
     name: Name
     value: Value
-    isSecret: bool
+    isSecret: Flag
 
 
 class ChangedVariable(TypedDict, total=False):
@@ -40,8 +41,8 @@ class ImportedVariables(TypedDict, total=False):
 
     variables: Values
     parentVariables: Values
-    override: bool
-    isSecret: bool
+    override: Flag
+    isSecret: Flag
     source: NotRequired[Any]
 
 
