@@ -258,6 +258,7 @@ def web_server(app: Any, settings: Settings) -> Any:
         lifespan="on",
         ws="none",
         server_header=False,
+        proxy_headers=False,  # nobody asks who the caller's neighbour was
         backlog=BACKLOG,
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )

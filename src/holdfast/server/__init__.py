@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -37,9 +36,10 @@ from holdfast.server import (
     workers,
 )
 from holdfast.server.auth import Keyring, environment_of_key
+from holdfast.server.dispatch import Dispatch, Segment
 from holdfast.server.objects import Objects
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
-from holdfast.server.routing import BODY_SECONDS, RawPaths
+from holdfast.server.routing import BODY_SECONDS
 from holdfast.server.sweep import run_sweeps
 from holdfast.server.vault import Vault
 
@@ -87,12 +87,13 @@ def create_app(
     """
     vault = vault or Vault()
     keyring = Keyring(engine, keys, public_url, vault)
-    routes = []
+    tree, routes = Segment(), _open_routes(engine)
     for endpoint in ENDPOINTS:
         serve = endpoint.serve(engine, keyring, vault, body_seconds)
+        tree.add(endpoint.path, endpoint.method, serve)
         routes.append(Route(endpoint.path, serve, methods=[endpoint.method]))
     app = Starlette(
-        routes=[*routes, *_open_routes(engine)],
+        routes=routes,
         exception_handlers={
             HoldfastError: on_holdfast_error,
             ValidationError: on_validation_error,
@@ -103,16 +104,7 @@ def create_app(
     )
     app.state.objects = objects
     app.router.redirect_slashes = False  # a path with one slash too many is no path: 404, not a redirect
-    # Browsers call with tokens, from any page; no cookie is ever looked at.
-    crossing = CORSMiddleware(
-        app,
-        allow_origins=["*"],
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=["*"],
-        max_age=86_400,
-    )
-    return RawPaths(crossing)
+    return Dispatch(app, tree)
 
 
 @asynccontextmanager

@@ -1,7 +1,4 @@
-"""How a route is declared: method, path, the shapes it validates; the OpenAPI document is made of the same.
-
-Paths are matched before percent-decoding, so that a task id may hold a slash (`%2F`).
-"""
+"""How a route is declared: method, path, the shapes it validates; the OpenAPI document is made of the same."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ from urllib.parse import unquote
 from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.engine import Engine
 from holdfast.errors import (
@@ -224,18 +220,6 @@ def _refuse_announced(request: Request, limit: int) -> None:
         raise PayloadTooLarge(f"Request body too large: {declared} bytes, at most {limit}", "body")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidRequest("Content-Encoding is not supported: send the body as it is", "content-encoding")
-
-
-class RawPaths:
-    """Matches routes on the path as it was sent; handlers decode the parameters themselves."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (raw := scope.get("raw_path")):
-            scope = {**scope, "path": raw.decode("ascii", "replace")}
-        await self._app(scope, receive, send)
 
 
 def query_number(request: Request, name: str, default: int, most: int, least: int = 0) -> int:
