@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
-from server.world import ERROR, START, World, ok, read, refused, trigger
+from server.world import ERROR, SDK, START, World, ok, read, refused, trigger
 
 pytestmark = pytest.mark.anyio
 
@@ -165,6 +166,41 @@ async def test_the_result_of_a_cancelled_run_says_so(world: World):
         "code": "TASK_RUN_CANCELLED",
         "message": "Canceled by user",
     }
+
+
+@pytest.mark.parametrize(
+    ("reported", "told"),
+    [
+        (
+            {"type": "BUILT_IN_ERROR", "message": "no"},
+            {"type": "BUILT_IN_ERROR", "name": "Error", "message": "no", "stackTrace": ""},
+        ),
+        ({"message": 5}, {"type": "BUILT_IN_ERROR", "name": "Error", "message": "5", "stackTrace": ""}),
+        ({"type": "STRING_ERROR"}, {"type": "STRING_ERROR", "raw": ""}),
+        (
+            {"type": "INTERNAL_ERROR", "code": "UNHEARD_OF", "message": "step 2"},
+            {"type": "INTERNAL_ERROR", "code": "UNSPECIFIED_ERROR", "message": "step 2"},
+        ),
+        (
+            {"type": "INTERNAL_ERROR", "code": "MAX_DURATION_EXCEEDED"},
+            {
+                "type": "INTERNAL_ERROR",
+                "code": "MAX_DURATION_EXCEEDED",
+                "message": "The run took longer than its maximum duration",
+            },
+        ),
+    ],
+)
+async def test_the_sdk_is_told_errors_that_it_can_read(world: World, reported: Any, told: Any):
+    worker = await world.worker("echo")
+    body = {"items": [{"task": "echo"}]}
+    batch = (await world.dev.post("/api/v2/tasks/batch", json=body)).json()["id"]
+    [claimed] = await worker.claim()
+    await worker.say("failed", claimed["id"], error=reported, retryDelayMs=None)
+    result = await ok(world.dev.get(f"/api/v1/runs/{claimed['id']}/result", headers=SDK))
+    assert result["error"] == told
+    [item] = (await ok(world.dev.get(f"/api/v1/batches/{batch}/results", headers=SDK)))["items"]
+    assert item == result
 
 
 async def test_a_result_is_held_back_until_the_report_arrives(world: World):

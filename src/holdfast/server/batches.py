@@ -21,6 +21,7 @@ from holdfast.server.routing import Call, Endpoint
 from holdfast.server.runs import batch_item, handed_out, hands_out, request_key_of, triggered
 from holdfast.wire import batches as wire
 from holdfast.wire import runs as runs_wire
+from holdfast.wire import versions
 
 _ids = Ids()
 
@@ -125,7 +126,8 @@ async def retrieve_old_batch(call: Call) -> Response:
 async def batch_results(call: Call) -> Response:
     """Of the runs that have ended, in the order of the items."""
     runs = await call.engine.batch_results(call.environment_id, call.path("batch"))
-    return respond({"id": call.path("batch"), "items": [runs_wire.result(run) for run in runs]})
+    shape = versions.result if call.sdk else runs_wire.result
+    return respond({"id": call.path("batch"), "items": [shape(run) for run in runs]})
 
 
 def _counted(items: list[Any], most: int) -> list[Any]:

@@ -271,7 +271,8 @@ async def result(call: Call) -> Response:
     ended = await call.engine.finished(call.environment_id, [call.path("run")], wait_ms=wait_ms)
     if not ended.runs:
         raise NotFound("Run either doesn't exist or is not finished")
-    return respond(wire.result(ended.runs[0]))
+    shape = versions.result if call.sdk else wire.result
+    return respond(shape(ended.runs[0]))
 
 
 async def results(call: Call) -> Response:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.model.trace import Part, Span, TracedRun, span_id, trace_id
+from holdfast.wire.errors import flat_error
 from holdfast.wire.runs import moment
-from holdfast.wire.versions import flat_error
 
 NANOSECONDS = 1_000_000
 MAX_MESSAGE = 1_000  # characters, where many are told together

@@ -16,7 +16,9 @@ from holdfast.model.duration import duration_text
 from holdfast.model.packet import STORE, projection
 from holdfast.model.run import Attempt, Run
 from holdfast.model.status import FINAL, RunStatus
+from holdfast.wire.errors import flat_error, typed_error
 from holdfast.wire.runs import moment
+from holdfast.wire.runs import result as run_result
 
 SDK_VERSION = "2025-07-16"
 S = RunStatus
@@ -45,10 +47,6 @@ FILTER_ONLY: Mapping[str, frozenset[RunStatus]] = {
 STATUSES = sorted({*RunStatus.__members__, *STATUS.values(), *FILTER_ONLY})
 QUEUED = frozenset({S.QUEUED, S.WAITING_FOR_DEPLOY, S.DELAYED})
 EXECUTING = frozenset({S.EXECUTING, S.REATTEMPTING})
-STOCK_MESSAGES = {
-    "TASK_RUN_CANCELLED": "The run was cancelled",
-    "MAX_DURATION_EXCEEDED": "The run took longer than its maximum duration",
-}
 
 
 def statuses(word: str, sdk: bool) -> frozenset[RunStatus]:
@@ -116,21 +114,10 @@ def full_run(
     return answer
 
 
-def flat_error(error: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded error as retrieve shows it: {"message", "name"?, "stackTrace"?, "causes"?}."""
-    match error.get("type"):
-        case "STRING_ERROR" | "CUSTOM_ERROR":
-            return {"message": str(error.get("raw", ""))}
-        case "INTERNAL_ERROR":
-            code = str(error.get("code", "UNSPECIFIED_ERROR"))
-            flat = {"name": code, "message": error.get("message") or STOCK_MESSAGES.get(code, code)}
-        case _:
-            flat = {"name": error.get("name") or "Error", "message": str(error.get("message", ""))}
-    if error.get("stackTrace"):
-        flat["stackTrace"] = error["stackTrace"]
-    if error.get("causes"):
-        flat["causes"] = error["causes"]
-    return flat
+def result(run: Run) -> dict[str, Any]:
+    """A finished run's outcome, with an error that the SDK can read (4.8)."""
+    answer = run_result(run)
+    return answer if answer["ok"] else {**answer, "error": typed_error(answer["error"])}
 
 
 def _common(run: Run) -> dict[str, Any]:
