@@ -4,6 +4,7 @@
     ├── InvalidRequest      a field is malformed                      (the message names field and value)
     ├── Unprocessable       well-formed, but refused
     ├── PayloadTooLarge     over a size limit
+    ├── LengthRequired      the request does not say how long its body is
     ├── UnsupportedMediaType  the body is of another type than this route reads
     ├── NotAuthorised       the key is missing or unknown
     ├── Forbidden           the credential does not cover this
@@ -80,6 +81,13 @@ class PayloadTooLarge(HoldfastError):
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class LengthRequired(HoldfastError):
+    """The request does not say how long its body is, and this route asks for it."""
+
+    code = "length_required"
+    param = "content-length"
 
 
 class UnsupportedMediaType(HoldfastError):

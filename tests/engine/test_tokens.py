@@ -149,8 +149,8 @@ def test_two_for_one_key_in_one_call_are_one(world: World) -> None:
 @pytest.mark.parametrize(
     ("asked", "error", "param"),
     [
-        ({"tags": [f"t{number}" for number in range(11)]}, Unprocessable, "options.tags"),
-        ({"tags": ["t" * 129]}, InvalidRequest, "options.tags"),
+        ({"tags": [f"t{number}" for number in range(11)]}, Unprocessable, "tags"),
+        ({"tags": ["t" * 129]}, InvalidRequest, "tags"),
         ({"timeout": "soon"}, InvalidRequest, "timeout"),
         ({"idempotency_key": ""}, InvalidRequest, "idempotencyKey"),
         ({"idempotency_key": "x" * 2_049}, InvalidRequest, "idempotencyKey"),

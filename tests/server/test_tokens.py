@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,8 +15,9 @@ import httpx2
 import jwt
 import pytest
 
+from holdfast.model.limits import MAX_TOKEN_DATA, MAX_TOKEN_REQUEST
 from holdfast.server.tokens import AUDIENCE, ISSUER
-from server.world import DEV_KEY, PROD_KEY, START, START_MS, World, ok, refused, trigger
+from server.world import DEV_KEY, PROD_KEY, SDK, START, START_MS, World, ok, refused, trigger
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +92,7 @@ async def test_a_token_without_a_body_has_no_timeout(world: World):
 @pytest.mark.parametrize(
     ("body", "status", "code", "param"),
     [
-        ({"tags": [f"t{number}" for number in range(11)]}, 422, "unprocessable", "options.tags"),
+        ({"tags": [f"t{number}" for number in range(11)]}, 422, "unprocessable", "tags"),
         ({"timeout": "soon"}, 400, "invalid_request", "timeout"),
         ({"timeout": 5}, 400, "invalid_request", "timeout"),
         ({"idempotencyKey": ""}, 400, "invalid_request", "idempotencyKey"),
@@ -111,21 +113,25 @@ async def test_what_no_token_can_have_is_refused(
         ({"data": {"ok": True}}, '{"ok":true}'),
         ({"data": "text"}, '"text"'),
         ({"data": None}, "null"),
-        ({}, "null"),
+        ({}, None),
     ],
 )
-async def test_what_completes_a_token_is_its_output(world: World, body: dict[str, Any], output: str):
+async def test_what_completes_a_token_is_its_output(world: World, body: dict[str, Any], output: str | None):
     token = (await create(world.dev))["id"]
     for _ in range(2):
         assert await ok(world.dev.post(f"{TOKENS}/{token}/complete", json=body)) == {"success": True}
     await ok(world.dev.post(f"{TOKENS}/{token}/complete", json={"data": "another"}))
     found = await read(world.dev, token)
     assert (found["status"], found["completedAt"]) == ("COMPLETED", START)
-    assert (found["output"], found["outputType"], found["outputIsError"]) == (
+    assert (found.get("output"), found["outputType"], found["outputIsError"]) == (
         output,
         "application/json",
         False,
     )
+    assert ("output" in found) is (output is not None)  # nothing is undefined to the SDK, and no null
+    ended = await ok(world.dev.post("/api/v1/runs/results", json={"tokens": [token]}))
+    assert ended["tokens"][0]["output"] == (output or "null")
+    assert "output" not in (await ok(world.dev.get(TOKENS)))["data"][0]
 
 
 async def test_a_timeout_is_an_error_and_a_late_completion_succeeds_without_effect(world: World):
@@ -158,13 +164,32 @@ async def test_tokens_of_another_environment_do_not_exist(world: World):
     assert (await ok(world.dev.get(TOKENS)))["data"] == []
 
 
-@pytest.mark.parametrize("size", [10 * 1024, 20_000])
-async def test_data_is_at_most_ten_kibibytes(world: World, size: int):
+@pytest.mark.parametrize("size", [MAX_TOKEN_DATA, MAX_TOKEN_DATA + 2_000])
+async def test_data_has_a_limit(world: World, size: int):
     made = await create(world.dev)
     data = "x" * (size - 1)  # and two quotes
     for url, body in ((f"{TOKENS}/{made['id']}/complete", {"data": data}), (path(made["url"]), data)):
         await refused(world.dev.post(url, json=body), 413, "payload_too_large")
-    await ok(world.dev.post(path(made["url"]), json="x" * (10 * 1024 - 2)))
+    await ok(world.dev.post(path(made["url"]), json="x" * (MAX_TOKEN_DATA - 2)))
+
+
+async def test_what_the_sdk_makes_a_token_with_is_small_and_a_schema_is_not(world: World):
+    schema = {"description": "x" * MAX_TOKEN_REQUEST}
+    await refused(
+        world.dev.post(TOKENS, json={"schema": schema}, headers=SDK), 413, "payload_too_large", param="body"
+    )
+    await create(world.dev, schema=schema)
+
+
+async def test_a_call_of_the_url_says_how_long_its_body_is(world: World):
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    made = await create(world.dev)
+    url = path(made["url"])
+    await refused(world.dev.post(url, content=parts()), 411, "length_required", param="content-length")
+    await refused(world.dev.post(f"{url[:-1]}x", content=parts()), 401, "not_authorised")
+    assert (await read(world.dev, made["id"]))["status"] == "WAITING"
 
 
 async def test_whoever_has_the_url_completes_the_token(world: World):
@@ -253,7 +278,7 @@ def forged(algorithm: str) -> str:
         signed(key=PROD_KEY),  # it says that it is of dev
         signed(sub="prod"),
         signed(exp=NOW),
-        signed(exp=NOW + 31 * 86_400),
+        signed(exp=253_402_300_800),
         signed(exp=None),
         signed(iss="https://elsewhere"),
         signed(aud=None),
@@ -300,7 +325,14 @@ async def test_tokens_are_listed_newest_first(world: World):
     assert await listed("filter[createdAt][period]=1h") == made[::-1]
     page = await ok(world.dev.get(f"{TOKENS}?page[size]=2"))
     assert [token["id"] for token in page["data"]] == made[:2:-1]
-    assert await listed(f"page[size]=2&page[after]={page['pagination']['next']}") == made[2:0:-1]
+    next = page["pagination"]["next"]
+    assert await listed(f"page[size]=2&page[after]={next}") == made[2:0:-1]
+    second = await ok(world.dev.get(f"{TOKENS}?page[size]=2&page[after]={next}"))
+    # getPreviousPage() of the SDK names both.
+    both = f"{TOKENS}?page[size]=2&page[after]={next}&page[before]={second['pagination']['previous']}"
+    first = await ok(world.dev.get(both, headers=SDK))
+    assert first == page
+    await refused(world.dev.get(both), 400, "invalid_request", param="page[after]")
 
 
 @pytest.mark.parametrize(

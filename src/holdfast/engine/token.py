@@ -45,11 +45,11 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What somebody completes a token with: JSON text."""
+    """What somebody completes a token with: JSON text, or nothing, which counts as null."""
 
     environment_id: str
     id: str
-    output: str
+    output: str | None
 
 
 def create_tokens(tx: Tx, items: list[NewToken]) -> list[Created | HoldfastError]:
@@ -122,7 +122,7 @@ def _created_once(tx: Tx, item: NewToken) -> Created | HoldfastError:
 
 
 def _created(tx: Tx, item: NewToken) -> Created:
-    tags = clean_tags(item.tags)
+    tags = clean_tags(item.tags, "tags")
     timeout_at = None if item.timeout is None else moment_ms(item.timeout, tx.now, "timeout")
     lifetime = None
     if item.idempotency_key_ttl is not None:

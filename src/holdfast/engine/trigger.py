@@ -231,21 +231,21 @@ def with_defaults(run: Run, spec: TaskSpec) -> Run:
     return replace(run, queue=spec.queue, concurrency_key=key[: limits.MAX_CONCURRENCY_KEY])
 
 
-def clean_tags(tags: Sequence[str]) -> list[str]:
+def clean_tags(tags: Sequence[str], param: str = "options.tags") -> list[str]:
     """Tags without blank ones and repeats (engine rule R99). Raises Unprocessable past ten, InvalidRequest for one too long."""
     seen: dict[str, None] = {}
     for tag in tags:
         if not isinstance(tag, str):
-            raise InvalidRequest(f"options.tags holds {tag!r}: tags are texts", "options.tags")
+            raise InvalidRequest(f"{param} holds {tag!r}: tags are texts", param)
         if len(tag) > limits.MAX_TAG:
             raise InvalidRequest(
-                f"options.tags holds a tag of {len(tag)} characters ({tag[:20]!r}…): at most {limits.MAX_TAG}",
-                "options.tags",
+                f"{param} holds a tag of {len(tag)} characters ({tag[:20]!r}…): at most {limits.MAX_TAG}",
+                param,
             )
         if tag.strip():
             seen[tag] = None
     if len(seen) > limits.MAX_TAGS:
-        raise Unprocessable(f"options.tags has {len(seen)} tags: at most {limits.MAX_TAGS}", "options.tags")
+        raise Unprocessable(f"{param} has {len(seen)} tags: at most {limits.MAX_TAGS}", param)
     return list(seen)
 
 

@@ -96,7 +96,7 @@ class Token(Generic[T]):
         """Complete it. Doing so again, or after its timeout, changes nothing.
 
         Raises OutputInvalid for a value that does not fit the type, Unprocessable when the type it was made with
-        refuses it, PayloadTooLarge over 10 KiB, WaitpointNotFound.
+        refuses it, PayloadTooLarge over 512 KiB, WaitpointNotFound.
         """
         refuse_in_loop("complete", "acomplete")
         self._there().run(completing(self.id, self._value.encode(value)))

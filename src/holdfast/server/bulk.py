@@ -13,7 +13,7 @@ from holdfast.model import limits
 from holdfast.model.bulk import BulkStatus, BulkType
 from holdfast.model.task import default_queue
 from holdfast.server.access import Access
-from holdfast.server.listing import created_between, one_value
+from holdfast.server.listing import answer_page, created_between, cursors
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number
 from holdfast.server.runs import request_key_of
@@ -93,21 +93,10 @@ def _many(value: str | Sequence[str] | None) -> list[str]:
 
 
 async def list_bulk_actions(call: Call) -> Response:
-    query = call.request.query_params
     size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
-    after, before = one_value(query, "page[after]"), one_value(query, "page[before]")
-    if call.sdk and before is not None:
-        after = None  # getPreviousPage() adds its cursor to the one that led to its page
-    if after is not None and before is not None:
-        raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
+    after, before = cursors(call)
     page = await call.engine.bulk_page(call.environment_id, size, after, before)
-    cursors = (("next", page.next), ("previous", page.previous))
-    return respond(
-        {
-            "data": [wire.bulk_action(action) for action in page.actions],
-            "pagination": {name: cursor for name, cursor in cursors if cursor is not None},
-        }
-    )
+    return answer_page([wire.bulk_action(action) for action in page.actions], page.next, page.previous)
 
 
 async def retrieve(call: Call) -> Response:

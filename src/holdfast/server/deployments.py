@@ -9,7 +9,7 @@ from holdfast.errors import InvalidRequest
 from holdfast.model import limits
 from holdfast.model.deployment import DeploymentStatus
 from holdfast.server.access import Access
-from holdfast.server.listing import created_between, one_value
+from holdfast.server.listing import answer_page, created_between, one_value
 from holdfast.server.manifests import MAX_MANIFEST_BYTES, queue_specs, task_specs
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number
@@ -31,10 +31,7 @@ async def list_deployments(call: Call) -> Response:
     page = await call.engine.deployments_page(
         call.environment_id, filters, size, one_value(query, "page[after]")
     )
-    pagination = {} if page.next is None else {"next": page.next}
-    return respond(
-        {"data": [wire.deployment_item(one) for one in page.deployments], "pagination": pagination}
-    )
+    return answer_page([wire.deployment_item(one) for one in page.deployments], page.next)
 
 
 async def retrieve_current(call: Call) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
@@ -32,11 +33,7 @@ PAGED = (*KNOWN, "page[size]", "page[after]", "page[before]")
 async def list_runs(call: Call) -> Response:
     query = call.request.query_params
     size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
-    after, before = one_value(query, "page[after]"), one_value(query, "page[before]")
-    if call.sdk and before is not None:
-        after = None  # getPreviousPage() adds its cursor to the one that led to its page
-    if after is not None and before is not None:
-        raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
+    after, before = cursors(call)
     tasks = list_values(query, "taskIdentifier")
     for task in tasks or (None,):
         call.require("read", [("runs", None), ("tasks", task)])
@@ -44,16 +41,18 @@ async def list_runs(call: Call) -> Response:
         await _require_environment(call, named)
     now = await call.engine.store.read(lambda tx: tx.now)
     page = await call.engine.page(call.environment_id, filters(query, now, call.sdk), size, after, before)
-    pagination = {
-        name: cursor
-        for name, cursor in (("next", page.next), ("previous", page.previous))
-        if cursor is not None
-    }
     if call.sdk:
         env = {"id": call.environment_id, "name": call.environment_id}
         data = [{**versions.list_item(run), "env": env} for run in page.runs]
     else:
         data = [list_item(run) for run in page.runs]
+    return answer_page(data, page.next, page.previous)
+
+
+def answer_page(data: list[dict[str, Any]], next: str | None, previous: str | None = None) -> Response:
+    """A page; a cursor that there is not is left out."""
+    cursors = (("next", next), ("previous", previous))
+    pagination = {name: cursor for name, cursor in cursors if cursor is not None}
     return respond({"data": data, "pagination": pagination})
 
 
@@ -93,6 +92,17 @@ def filters(query: QueryParams, now: int, sdk: bool) -> Filters:
         matches_nothing=bool(words and not status) or any(query.get(f"filter[{name}]") for name in NOTHING),
         **lists,
     )
+
+
+def cursors(call: Call) -> tuple[str | None, str | None]:
+    """The page[after] and page[before] of a query, one at most. Raises InvalidRequest."""
+    query = call.request.query_params
+    after, before = one_value(query, "page[after]"), one_value(query, "page[before]")
+    if after is None or before is None:
+        return after, before
+    if call.sdk:
+        return None, before  # getPreviousPage() adds its cursor to the one that led to its page
+    raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
 
 
 def list_values(query: QueryParams, name: str) -> list[str]:

@@ -31,6 +31,7 @@ STATUS: Mapping[type[errors.HoldfastError], int] = {
     errors.BatchNotFound: 404,
     errors.WorkerNotFound: 404,
     errors.Fenced: 409,
+    errors.LengthRequired: 411,
     errors.PayloadTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.Unprocessable: 422,

@@ -11,13 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.engine import Completion, Engine, NewToken, TokenFilters
-from holdfast.errors import InvalidRequest, NotAuthorised
+from holdfast.errors import InvalidRequest, LengthRequired, NotAuthorised
 from holdfast.model import limits
 from holdfast.server.access import Access, Thing
 from holdfast.server.auth import Keyring
-from holdfast.server.listing import created_between, list_values, one_value
+from holdfast.server.listing import answer_page, created_between, cursors, list_values, one_value
 from holdfast.server.problems import respond
-from holdfast.server.routing import Call, Endpoint, query_number, read_body
+from holdfast.server.routing import MAX_BODY, Call, Endpoint, query_number, read_body
 from holdfast.server.runs import request_key_of, tag_list
 from holdfast.server.schemas import checked_schema
 from holdfast.server.tokens import PATH
@@ -37,7 +37,9 @@ MAX_TOKEN_BODY = limits.MAX_TOKEN_DATA + 1_024  # and what stands around the dat
 
 
 async def create(call: Call) -> Response:
-    body = await call.body(wire.CREATE_TOKEN, empty={})
+    # The SDK sends no schema, which is what makes a body large.
+    limit = limits.MAX_TOKEN_REQUEST if call.sdk else MAX_BODY
+    body = await call.body(wire.CREATE_TOKEN, limit, empty={})
     call.signer.ready()
     item = replace(
         new_token(call.environment_id, body, None), request_key=request_key_of(call.request.headers)
@@ -72,9 +74,7 @@ async def list_tokens(call: Call) -> Response:
         if name.startswith("filter[") and name not in FILTERS:
             raise InvalidRequest(f"{name[:80]} is not a filter: known are {', '.join(FILTERS)}", name[:80])
     size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
-    after, before = one_value(query, "page[after]"), one_value(query, "page[before]")
-    if after is not None and before is not None:
-        raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
+    after, before = cursors(call)
     statuses = list_values(query, "status")
     if unknown := [status for status in statuses if status not in STATUSES]:
         raise InvalidRequest(
@@ -87,13 +87,8 @@ async def list_tokens(call: Call) -> Response:
         statuses, list_values(query, "tags"), one_value(query, "filter[idempotencyKey]"), since, until
     )
     page = await call.engine.tokens_page(call.environment_id, filters, size, after, before)
-    cursors = (("next", page.next), ("previous", page.previous))
-    return respond(
-        {
-            "data": [wire.token_item(token, call.signer.url(token.id)) for token in page.tokens],
-            "pagination": {name: cursor for name, cursor in cursors if cursor is not None},
-        }
-    )
+    data = [wire.token_item(token, call.signer.url(token.id)) for token in page.tokens]
+    return answer_page(data, page.next, page.previous)
 
 
 async def read_token(call: Call) -> Response:
@@ -104,13 +99,15 @@ async def read_token(call: Call) -> Response:
 async def complete(call: Call) -> Response:
     """Completing again, or after the timeout, changes nothing and succeeds."""
     body = await call.body(wire.COMPLETE_TOKEN, limit=MAX_TOKEN_BODY, empty={})
-    output = encode_checked(body.get("data"), "data", limits.MAX_TOKEN_DATA)
+    output = encode_checked(body["data"], "data", limits.MAX_TOKEN_DATA) if "data" in body else None
     await call.engine.complete_token(Completion(call.environment_id, call.path("token"), output))
     return respond({"success": True})
 
 
 async def callback(call: Call) -> Response:
     """Whoever has the URL completes the token, with any JSON; what is none counts as {}."""
+    if "content-length" not in call.request.headers:
+        raise LengthRequired("Content-Length is missing: say how many bytes the body has")
     raw = await read_body(call.request, MAX_TOKEN_BODY, call.body_seconds)
     try:
         data = decode(raw, "body", limits.MAX_TOKEN_DATA)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any
 
@@ -172,8 +172,10 @@ def list_tokens(
         position = "strpos" if tx.dialect == "postgres" else "instr"
         where.conditions.append(f"({' or '.join(f'{position}(tags, :{name}) > 0' for name in wanted)})")
     direction = "asc" if before is not None else "desc"
+    # Outputs are large, and lists do not show them.
+    columns = ", ".join("null" if one.name == "output" else one.name for one in fields(Waitpoint))
     text = (
-        f"select * from waitpoints where {' and '.join(where.conditions)} "  # noqa: S608  # fixed texts only
+        f"select {columns} from waitpoints where {' and '.join(where.conditions)} "  # noqa: S608  # fixed texts only
         f"order by id {direction} limit :size"
     )
     rows = [Waitpoint(*row) for row in tx.select(text, where.parameters | {"size": size + 1})]

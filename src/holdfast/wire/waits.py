@@ -63,4 +63,8 @@ def token_result(token: Waitpoint) -> dict[str, Any]:
 
 
 def full_token(token: Waitpoint, url: str) -> Mapping[str, Any]:
-    return {**token_item(token, url), **token_result(token)}
+    """A token with its output, which one that was completed with nothing has not."""
+    result = token_result(token)
+    if token.output is None:
+        result.pop("output", None)
+    return {**token_item(token, url), **result}

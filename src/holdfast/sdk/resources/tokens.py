@@ -149,7 +149,7 @@ class Tokens(Resource):
     def complete(self, token_id: str, value: Any = None) -> None:
         """Complete it with JSON values. Doing so again, or after its timeout, changes nothing.
 
-        Raises Unprocessable when the type it was made with refuses the value, PayloadTooLarge over 10 KiB.
+        Raises Unprocessable when the type it was made with refuses the value, PayloadTooLarge over 512 KiB.
         """
         self._do("complete", _completing(token_id, value))
 
