@@ -11,7 +11,7 @@ ORIGIN = {"origin": "https://app.example"}
 TRIGGER = "/api/v1/tasks/echo/trigger"
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 async def test_any_page_may_ask(world: World, method: str):
     headers = {
         **ORIGIN,
@@ -23,6 +23,14 @@ async def test_any_page_may_ask(world: World, method: str):
     assert answer.headers["access-control-allow-origin"] == "*"
     assert method in answer.headers["access-control-allow-methods"]
     assert "x-anything" in answer.headers["access-control-allow-headers"]
+
+
+async def test_others_may_ask_too_and_need_no_key(world: World):
+    answer = await world.dev.options(TRIGGER, headers={"authorization": ""})
+    assert answer.status_code == 204
+    assert answer.headers["allow"] == "POST, OPTIONS"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert (await world.dev.options("/api/v1/nowhere")).status_code == 404
 
 
 async def test_a_page_may_read_the_headers_and_the_errors(world: World):

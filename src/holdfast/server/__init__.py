@@ -36,7 +36,7 @@ from holdfast.server import (
     workers,
 )
 from holdfast.server.auth import Keyring, environment_of_key
-from holdfast.server.dispatch import Dispatch, Segment
+from holdfast.server.dispatch import METHODS, Dispatch, Segment
 from holdfast.server.objects import Objects
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error, respond
 from holdfast.server.routing import BODY_SECONDS
@@ -153,5 +153,10 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         route for route in request.app.routes if isinstance(route, Route) and route.path_regex.match(path)
     ]
     allowed = sorted({method for route in routes for method in route.methods or ()})
+    if (
+        request.method == "OPTIONS"
+    ):  # a browser says what it means to send, and is answered before it comes here
+        crossing = {"access-control-allow-origin": "*", "access-control-allow-methods": ", ".join(METHODS)}
+        return Response(status_code=204, headers={"allow": ", ".join([*allowed, "OPTIONS"]), **crossing})
     body = {"error": "Method not allowed", "code": "method_not_allowed"}
     return respond(body, 405, {"allow": ", ".join(allowed)})

@@ -21,6 +21,7 @@ from holdfast.errors import HoldfastError
 from holdfast.server.problems import on_holdfast_error, on_unexpected, on_validation_error
 
 Serve = Callable[[Request], Awaitable[Response]]
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")  # that pages of other origins may use
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Dispatch:
         self._crossing = CORSMiddleware(
             self._serve,
             allow_origins=["*"],
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_methods=METHODS,
             allow_headers=["*"],
             expose_headers=["*"],
             max_age=86_400,
