@@ -38,7 +38,9 @@ async def _measure(url: str, history: Sequence[int]) -> dict[str, list[float]]:
         engine, _ = await ready(store)
         transport = httpx2.ASGITransport(create_app(engine, {KEY: "dev"}))
         headers = {"authorization": f"Bearer {KEY}", "x-trigger-api-version": "2025-07-16"}
-        async with httpx2.AsyncClient(transport=transport, base_url="http://bench", headers=headers) as client:
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://bench", headers=headers
+        ) as client:
             there = 0
             for count in history:
                 while there < count:

@@ -93,5 +93,7 @@ def emptied(url: str) -> None:
         statements = [f"delete from {table}" for table in TABLES]
         statements.append("delete from environments where project_id <> 'proj_default' or branch is not null")
         statements.append("delete from projects where id <> 'proj_default'")
-        statements.append("update environments set concurrency_limit = 1000, paused = 0, current_version = null")
+        statements.append(
+            "update environments set concurrency_limit = 1000, paused = 0, current_version = null"
+        )
         connection.execute(";".join(statements))

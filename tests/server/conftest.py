@@ -12,6 +12,7 @@ from holdfast.engine import Engine
 from holdfast.server import create_app, lifespan
 from holdfast.server.objects import Objects, open_objects
 from holdfast.stores import open_store
+from server.described import as_described
 from server.world import DEV_KEY, KEYS, PROD_KEY, Clock, World
 
 
@@ -38,7 +39,10 @@ async def world(tmp_path: Path, objects: Objects) -> AsyncIterator[World]:
         # What the server does not answer is an answer too: 500, as a client would see it.
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
         return httpx2.AsyncClient(
-            transport=transport, base_url="http://holdfast", headers={"Authorization": f"Bearer {key}"}
+            transport=transport,
+            base_url="http://holdfast",
+            headers={"Authorization": f"Bearer {key}"},
+            event_hooks={"response": [as_described]},
         )
 
     async with lifespan(engine), client(DEV_KEY) as dev, client(PROD_KEY) as prod:

@@ -44,7 +44,11 @@ async def test_every_route_answers_without_a_key_in_the_one_shape(world: World, 
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [route for route in ROUTES if "{" in route[1] and "{hash}" not in route[1] and "{object}" not in route[1]],
+    [
+        route
+        for route in ROUTES
+        if "{" in route[1] and "{hash}" not in route[1] and "{object}" not in route[1]
+    ],
 )
 async def test_every_route_refuses_names_that_can_not_be_read(world: World, method: str, path: str):
     response = await world.dev.request(method, path.format_map(Names("%00")), json={})
