@@ -155,6 +155,16 @@ async def test_an_idempotency_key_may_stand_in_a_header(world: World):
     assert second == {**first, "isCached": True}
 
 
+async def test_of_long_words_behind_an_idempotency_key_the_first_are_shown(world: World):
+    words = {"key": "w" * 5_000, "scope": "run"}
+    run = await trigger(world.dev, idempotencyKey="0" * 64, idempotencyKeyOptions=words)
+    found = await ok(world.dev.get(f"/api/v3/runs/{run}", headers=SDK))
+    assert found["idempotencyKey"] == "w" * 2_048
+    batch = {"runCount": 1, "idempotencyKey": "1" * 64, "idempotencyKeyOptions": words}
+    answer = await world.dev.post("/api/v3/batches", json=batch)
+    assert answer.json()["idempotencyKey"] == "w" * 2_048
+
+
 async def test_an_idempotency_key_is_free_after_its_lifetime(world: World):
     run = await trigger(world.dev, idempotencyKey="k", idempotencyKeyTTL="60s")
     world.clock.advance(59)

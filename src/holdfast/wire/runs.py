@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from holdfast.model.limits import MAX_IDEMPOTENCY_KEY
 from holdfast.model.packet import JSON, STORE, projection
 from holdfast.model.run import Attempt, Run
 from holdfast.model.status import RunStatus
@@ -38,9 +39,9 @@ class QueueName(TypedDict):
 
 
 class KeyOptions(TypedDict):
-    """The words an idempotency key was made of, for display."""
+    """The words an idempotency key was made of, for display: of many only the first are kept."""
 
-    key: NotRequired[Annotated[str, Field(max_length=2_048)]]
+    key: NotRequired[Annotated[str, AfterValidator(lambda text: text[:MAX_IDEMPOTENCY_KEY])]]
     scope: NotRequired[Text]
 
 
