@@ -113,6 +113,30 @@ test("queues pause and resume, runs are cancelled, moved and replayed", async ()
   assert.equal((await runs.retrieve(later.id)).status, "CANCELED");
 });
 
+test("a replay takes another payload, with rich values or as a text", async () => {
+  const first = await tasks.trigger("echo", 1, { tags: ["first"] });
+  const when = new Date("2026-02-28T12:00:00Z");
+  for (const [change, payload] of [
+    [{ payload: { when } }, { when: when.toISOString() }],
+    [{ payload: "{" }, "{"],
+    [{ payload: "{", payloadType: "application/json" }, "{"],
+    [{ tags: "second", ttl: 60, metadata: { n: 1 } }, 1],
+  ]) {
+    const { id } = await runs.replay(first.id, change);
+    const run = await runs.poll(id, { pollIntervalMs: 50 });
+    assert.deepEqual(run.payload, payload);
+    assert.deepEqual(run.tags, [change.tags ?? "first"]);
+  }
+});
+
+test("a key of long words, and a token that lives for years", async () => {
+  const words = "word ".repeat(600);
+  const made = await tasks.trigger("echo", 1, { idempotencyKey: words });
+  assert.equal((await tasks.trigger("echo", 2, { idempotencyKey: words })).id, made.id);
+  const token = await auth.createPublicToken({ scopes: { read: { runs: made.id } }, expirationTime: "2y" });
+  assert.equal((await asHolder(token).runs.retrieve(made.id)).id, made.id);
+});
+
 test("environment variables", async () => {
   const whoami = await fetch(`${baseURL}/api/v1/whoami`, {
     headers: { authorization: `Bearer ${process.env.TRIGGER_SECRET_KEY}` },
