@@ -176,6 +176,36 @@ async def test_the_result_of_a_cancelled_run_says_so(world: World):
             {"type": "BUILT_IN_ERROR", "name": "Error", "message": "no", "stackTrace": ""},
         ),
         ({"message": 5}, {"type": "BUILT_IN_ERROR", "name": "Error", "message": "5", "stackTrace": ""}),
+        (
+            {
+                "name": "V",
+                "message": "no",
+                "causes": [
+                    {"name": "K", "message": "m" * 20_000, "stackTrace": "t"},
+                    5,
+                    {"name": 5},
+                    {},
+                    {},
+                    {},
+                ],
+            },
+            {
+                "type": "BUILT_IN_ERROR",
+                "name": "V",
+                "message": "no",
+                "stackTrace": "",
+                "causes": [
+                    {"name": "K", "message": "m" * 16_384, "stackTrace": "t"},
+                    {"message": ""},
+                    {"message": ""},
+                    {"message": ""},
+                ],
+            },
+        ),
+        (
+            {"name": "V", "message": "no", "causes": "?"},
+            {"type": "BUILT_IN_ERROR", "name": "V", "message": "no", "stackTrace": ""},
+        ),
         ({"type": "STRING_ERROR"}, {"type": "STRING_ERROR", "raw": ""}),
         (
             {"type": "INTERNAL_ERROR", "code": "UNHEARD_OF", "message": "step 2"},
@@ -201,6 +231,9 @@ async def test_the_sdk_is_told_errors_that_it_can_read(world: World, reported: A
     assert result["error"] == told
     [item] = (await ok(world.dev.get(f"/api/v1/batches/{batch}/results", headers=SDK)))["items"]
     assert item == result
+    shown = (await ok(world.dev.get(f"/api/v3/runs/{claimed['id']}", headers=SDK)))["error"]
+    assert shown.get("causes") == told.get("causes")
+    assert isinstance(shown["message"], str)
 
 
 async def test_a_result_is_held_back_until_the_report_arrives(world: World):

@@ -146,6 +146,38 @@ def test_a_hook_that_raises_before_the_function_fails_the_attempt_and_one_after_
     assert attempt(work, on_success=broken, on_complete=broken) == Outcome(output="1")
 
 
+def test_what_an_error_was_raised_from_is_told_the_nearest_first():
+    async def work() -> None:
+        try:
+            try:
+                raise KeyError("id")
+            except KeyError as error:
+                raise ValueError("no order") from error
+        except ValueError as error:
+            raise RuntimeError("no invoice") from error
+
+    async def plain() -> None:
+        try:
+            raise KeyError("id")
+        except KeyError:
+            raise RuntimeError("no invoice") from None
+
+    def endless() -> None:
+        first, second = RuntimeError("a"), ValueError("b")
+        first.__cause__, second.__cause__ = second, first
+        raise first
+
+    told = attempt(work).error
+    assert told is not None
+    assert [(cause["name"], cause["message"]) for cause in told["causes"]] == [
+        ("ValueError", "no order"),
+        ("KeyError", "'id'"),
+    ]
+    assert "raise ValueError" in told["causes"][0]["stackTrace"]
+    assert "causes" not in (attempt(plain).error or {})
+    assert len((attempt(endless).error or {})["causes"]) == 1
+
+
 def test_a_middleware_that_fails_or_never_goes_on_is_named_as_the_cause():
     async def work() -> int:
         return 1

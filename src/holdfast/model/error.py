@@ -2,7 +2,8 @@
 
 Shapes (the wire contract's section 3.5):
 
-    {"type": "BUILT_IN_ERROR", "name": "ValueError", "message": "…", "stackTrace": "…"}
+    {"type": "BUILT_IN_ERROR", "name": "ValueError", "message": "…", "stackTrace": "…",
+     "causes"?: [{"name", "message", "stackTrace"}]}
     {"type": "STRING_ERROR", "raw": "…"}
     {"type": "INTERNAL_ERROR", "code": "TASK_PROCESS_SIGSEGV", "message": "…"}
 """
@@ -22,6 +23,7 @@ MAX_MESSAGE = 16 * 1024
 MAX_STACK = 16 * 1024
 MISMATCH = "TASK_RUN_REPLAY_MISMATCH"  # the code asks for something else than the journal holds
 MAX_FACTS = 20  # of each side of a mismatch
+MAX_CAUSES = 5  # exceptions behind the one that is recorded, the nearest first
 
 S = RunStatus
 STATUS_OF_CODE: dict[str, RunStatus] = {
@@ -109,10 +111,21 @@ def may_be_retried(error: RunError) -> bool:
 def trimmed(error: RunError) -> RunError:
     """`error` cut to what is stored: 1 KiB of name, 16 KiB of message and stack, without NUL."""
     limits = {"name": MAX_NAME, "message": MAX_MESSAGE, "stackTrace": MAX_STACK, "raw": MAX_MESSAGE}
-    return {
+    kept = {
         key: _fitting(value, limits.get(key, MAX_NAME)) if key not in ("recorded", "asked") else _facts(value)
         for key, value in error.items()
+        if key != "causes"
     }
+    causes = error.get("causes")
+    if not isinstance(causes, list):
+        return kept
+    fields = ("name", "message", "stackTrace")
+    kept["causes"] = [
+        {name: _fitting(cause[name], limits[name]) for name in fields if isinstance(cause.get(name), str)}
+        for cause in causes[:MAX_CAUSES]
+        if isinstance(cause, dict)
+    ]
+    return kept
 
 
 def _fitting(value: Any, longest: int) -> Any:

@@ -64,24 +64,28 @@ def typed_error(error: Mapping[str, Any]) -> dict[str, Any]:
         case "INTERNAL_ERROR":
             code = error.get("code")
             message = error.get("message") or STOCK_MESSAGES.get(str(code), str(code))
-            return {**error, "code": code if code in CODES else "UNSPECIFIED_ERROR", "message": str(message)}
+            told = {**error, "code": code if code in CODES else "UNSPECIFIED_ERROR", "message": str(message)}
+            return told | ({"stackTrace": str(error["stackTrace"])} if "stackTrace" in error else {})
         case _:
             texts = {name: str(error.get(name) or "") for name in ("name", "message", "stackTrace")}
-            return {**error, **texts, "type": "BUILT_IN_ERROR", "name": texts["name"] or "Error"}
+            told = {**error, **texts, "type": "BUILT_IN_ERROR", "name": texts["name"] or "Error"}
+            return told | ({"causes": _causes(error["causes"])} if "causes" in error else {})
 
 
 def flat_error(error: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded error as retrieve shows it: {"message", "name"?, "stackTrace"?, "causes"?}."""
-    match error.get("type"):
-        case "STRING_ERROR" | "CUSTOM_ERROR":
-            return {"message": str(error.get("raw", ""))}
-        case "INTERNAL_ERROR":
-            code = str(error.get("code", "UNSPECIFIED_ERROR"))
-            flat = {"name": code, "message": error.get("message") or STOCK_MESSAGES.get(code, code)}
-        case _:
-            flat = {"name": error.get("name") or "Error", "message": str(error.get("message", ""))}
-    if error.get("stackTrace"):
-        flat["stackTrace"] = error["stackTrace"]
-    if error.get("causes"):
-        flat["causes"] = error["causes"]
-    return flat
+    told = typed_error(error)
+    if "raw" in told:
+        return {"message": told["raw"]}
+    name = str(error.get("code", "UNSPECIFIED_ERROR")) if told["type"] == "INTERNAL_ERROR" else told["name"]
+    flat = {"name": name, "message": told["message"]}
+    return flat | {more: told[more] for more in ("stackTrace", "causes") if told.get(more)}
+
+
+def _causes(given: Any) -> list[dict[str, str]]:
+    found = [cause for cause in given if isinstance(cause, dict)] if isinstance(given, list) else []
+    return [
+        {"message": str(cause.get("message", ""))}
+        | {name: cause[name] for name in ("name", "stackTrace") if isinstance(cause.get(name), str)}
+        for cause in found
+    ]

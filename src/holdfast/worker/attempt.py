@@ -43,6 +43,7 @@ from holdfast.errors import (
 )
 from holdfast.model.duration import duration_ms
 from holdfast.model.error import (
+    MAX_CAUSES,
     MAX_MESSAGE,
     MAX_NAME,
     MAX_STACK,
@@ -342,12 +343,21 @@ def as_data(error: BaseException) -> RunError:
         return _internal("TASK_PROCESS_OOM_KILLED", f"MemoryError: {error}" if str(error) else "MemoryError")
     if isinstance(error, MiddlewareFailed):
         return _internal("TASK_MIDDLEWARE_ERROR", str(error))
+    told = {"type": "BUILT_IN_ERROR", **_told(error)}
+    causes: list[RunError] = []
+    at = error.__cause__
+    while at is not None and at is not error and len(causes) < MAX_CAUSES:
+        causes.append(_told(at))
+        at = at.__cause__
+    return told | ({"causes": causes} if causes else {})
+
+
+def _told(error: BaseException) -> RunError:
     try:
         message = str(error)
     except Exception as broken:
         message = f"(its text can not be had: {type(broken).__name__})"
     return {
-        "type": "BUILT_IN_ERROR",
         "name": clean(type(error).__name__, MAX_NAME),
         "message": clean(message, MAX_MESSAGE),
         "stackTrace": _trace(error),
