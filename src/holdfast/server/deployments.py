@@ -14,6 +14,7 @@ from holdfast.server.manifests import MAX_MANIFEST_BYTES, queue_specs, task_spec
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number
 from holdfast.wire import deployments as wire
+from holdfast.wire.answers import MOMENT, OBJECT, TEXT, exactly, or_null, page_of
 from holdfast.wire.codec import encode_checked
 
 
@@ -63,12 +64,21 @@ async def promote(call: Call) -> Response:
 
 READ = Access("read", ("deployments",), tokens=True)
 WRITE = Access("write", ("deployments",))
-ITEM = {
-    "type": "object",
-    "description": "A deployment",
-    "required": ["id", "createdAt", "shortCode", "version", "runtime", "runtimeVersion", "status"],
-}
-PAGE = {"type": "object", "required": ["data", "pagination"]}
+ITEM = exactly(
+    {
+        "id": TEXT,
+        "createdAt": MOMENT,
+        "shortCode": TEXT,
+        "version": TEXT,
+        "runtime": or_null(TEXT),
+        "runtimeVersion": or_null(TEXT),
+        "status": {"enum": list(DeploymentStatus.__members__)},
+        "externalId": or_null(TEXT),
+    },
+    deployedAt=MOMENT,
+    git=OBJECT,
+)
+PAGE = page_of(ITEM)
 
 ENDPOINTS = (
     Endpoint(

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from holdfast.server.routing import Endpoint
-from holdfast.wire import answers
+from holdfast.wire import answers, trace_answers
 from holdfast.wire.versions import SDK_VERSION
 
 ERROR = {
@@ -27,7 +27,7 @@ ERROR = {
 def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     """OpenAPI 3.1 for these endpoints."""
     paths: dict[str, dict[str, Any]] = {}
-    schemas: dict[str, Any] = {"Error": ERROR, **answers.NAMED}
+    schemas: dict[str, Any] = {"Error": ERROR, **answers.NAMED, **trace_answers.NAMED}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
     return {

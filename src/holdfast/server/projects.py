@@ -10,6 +10,7 @@ from holdfast.server.listing import PAGED, list_runs
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint
 from holdfast.wire import credentials as wire
+from holdfast.wire.answers import MOMENT, RUNS, SDK_RUNS, TEXT, exactly, list_of
 
 
 async def whoami(call: Call) -> Response:
@@ -35,17 +36,11 @@ async def require_project(call: Call) -> None:
         raise NotFound(f"Project not found: the key in use is of project {own.ref}")
 
 
-TEXT = {"type": "string"}
-PROJECT = {
-    "type": "object",
-    "properties": {"id": TEXT, "externalRef": TEXT, "slug": TEXT, "name": TEXT, "createdAt": TEXT},
-    "required": ["id", "externalRef", "slug", "name"],
-}
-ENVIRONMENT = {
-    "type": "object",
-    "properties": {"id": TEXT, "type": TEXT, "slug": TEXT, "branchName": TEXT, "project": PROJECT},
-    "required": ["id", "type", "slug", "project"],
-}
+PROJECT = exactly({"id": TEXT, "externalRef": TEXT, "slug": TEXT, "name": TEXT, "createdAt": MOMENT})
+ENVIRONMENT = exactly(
+    {"id": TEXT, "type": {"enum": list(wire.TYPES.values())}, "slug": TEXT, "project": PROJECT},
+    branchName=TEXT,
+)
 ANY_KEY = Access("read", ())
 ENDPOINTS = (
     Endpoint("GET", "/api/v1/whoami", whoami, "Read where a key belongs", ANY_KEY, answer=ENVIRONMENT),
@@ -55,7 +50,7 @@ ENDPOINTS = (
         list_projects,
         "List the project of a key",
         ANY_KEY,
-        answer={"type": "array", "items": PROJECT},
+        answer=list_of(PROJECT),
     ),
     Endpoint(
         "GET",
@@ -63,6 +58,8 @@ ENDPOINTS = (
         project_runs,
         "List the runs of a key's environment by its project",
         Access("read", ("runs",), public_keys=True, inside=True),
+        answer=RUNS,
+        sdk_answer=SDK_RUNS,
         query=PAGED,
     ),
 )

@@ -15,6 +15,7 @@ from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint
 from holdfast.server.tokens import MAX_LIFETIME_SECONDS
 from holdfast.wire import credentials as wire
+from holdfast.wire.answers import TEXT, exactly
 
 DEFAULT_SECONDS = 900
 # The words that the SDK's own signer takes beside ours, such as "2 hours".
@@ -70,12 +71,8 @@ def _span(text: str, now_ms: int) -> float:
         return (moment_ms(text, now_ms, "expirationTime") - now_ms) / 1_000
 
 
-CLAIMS = {
-    "type": "object",
-    "properties": {"sub": {"type": "string"}, "pub": {"const": True}},
-    "required": ["sub", "pub"],
-}
-TOKEN = {"type": "object", "properties": {"token": {"type": "string"}}, "required": ["token"]}
+CLAIMS = exactly({"sub": TEXT, "pub": {"const": True}})
+TOKEN = exactly({"token": TEXT})
 # Whoever has a key may give away what it may do; how much that is, is asked inside.
 ANY_KEY = Access("write", ())
 ENDPOINTS = (

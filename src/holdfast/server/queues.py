@@ -13,6 +13,7 @@ from holdfast.server.access import Access
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number
 from holdfast.wire import queues as wire
+from holdfast.wire.answers import FLAG, MOMENT, TEXT, WHOLE, exactly, offset_page_of, or_null
 
 TYPES = ("id", "task", "custom")
 MAX_OFFSET_PAGE = 1_000_000
@@ -73,12 +74,28 @@ def _which(call: Call, kind: str) -> dict[str, Any]:
 READ = Access("read", ("queues",), tokens=True)
 LIST = Access("read", ("queues",))
 WRITE = Access("write", ("queues",))
-ITEM = {
-    "type": "object",
-    "description": "A queue",
-    "required": ["id", "name", "type", "running", "queued", "paused"],
-}
-PAGE = {"type": "object", "required": ["data", "pagination"]}
+LIMIT = or_null(WHOLE)
+ITEM = exactly(
+    {
+        "id": TEXT,
+        "name": TEXT,
+        "type": {"enum": ["task", "custom"]},
+        "running": WHOLE,
+        "queued": WHOLE,
+        "paused": FLAG,
+        "concurrencyLimit": LIMIT,
+        "concurrency": exactly(
+            {
+                "current": LIMIT,
+                "base": LIMIT,
+                "override": LIMIT,
+                "overriddenAt": or_null(MOMENT),
+                "overriddenBy": or_null(TEXT),
+            }
+        ),
+    }
+)
+PAGE = offset_page_of(ITEM)
 
 ENDPOINTS = (
     Endpoint(

@@ -17,6 +17,7 @@ from holdfast.errors import InvalidRequest
 from holdfast.server.auth import Keyring
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint
+from holdfast.wire.answers import TEXTS, exactly
 
 UTC = ("UTC", "Etc/UCT", "Etc/UTC", "Etc/Universal", "Etc/Zulu", "UCT", "Universal", "Zulu")
 NO_ZONES = frozenset({"Factory", "localtime"})  # files beside the zones
@@ -48,11 +49,7 @@ ENDPOINTS = (
         list_timezones,
         "List time zones",
         None,
-        answer={
-            "type": "object",
-            "properties": {"timezones": {"type": "array", "items": {"type": "string"}}},
-            "required": ["timezones"],
-        },
+        answer=exactly({"timezones": TEXTS}),
         query=("excludeUtc",),
         opened=_anyones,
     ),

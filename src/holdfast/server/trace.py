@@ -18,6 +18,7 @@ from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number
 from holdfast.server.runs import READ_RUN
 from holdfast.wire import trace as wire
+from holdfast.wire import trace_answers as answers
 from holdfast.wire.runs import moment
 from holdfast.wire.versions import STATUS
 
@@ -135,8 +136,6 @@ def _event(told: Told, *, whole: bool = False) -> dict[str, Any]:
     return wire.exception(told.at, told.error, whole=whole)
 
 
-OBJECT = {"type": "object"}
-SPANS = {"type": "array", "items": OBJECT}
 ENDPOINTS = (
     Endpoint(
         "GET",
@@ -144,11 +143,7 @@ ENDPOINTS = (
         run_events,
         "Read what happened in a run",
         READ_RUN,
-        answer={
-            "type": "object",
-            "properties": {"events": SPANS, "pagination": OBJECT},
-            "required": ["events"],
-        },
+        answer=answers.EVENTS,
         query=PAGE,
     ),
     Endpoint(
@@ -157,26 +152,7 @@ ENDPOINTS = (
         run_trace,
         "Read the trace of a run: a tree, or a page of spans",
         READ_RUN,
-        answer={
-            "oneOf": [
-                {
-                    "type": "object",
-                    "properties": {
-                        "trace": {
-                            "type": "object",
-                            "properties": {"traceId": {"type": "string"}, "rootSpan": OBJECT},
-                            "required": ["traceId", "rootSpan"],
-                        }
-                    },
-                    "required": ["trace"],
-                },
-                {
-                    "type": "object",
-                    "properties": {"data": SPANS, "attemptFailures": SPANS, "pagination": OBJECT},
-                    "required": ["data", "attemptFailures", "pagination"],
-                },
-            ]
-        },
+        answer={"oneOf": [answers.TREE, answers.PAGE]},
         query=PAGE,
     ),
     Endpoint(
@@ -185,10 +161,6 @@ ENDPOINTS = (
         run_span,
         "Read one span of a run's trace",
         READ_RUN,
-        answer={
-            "type": "object",
-            "properties": {"spanId": {"type": "string"}, "durationMs": {"type": "number"}},
-            "required": ["spanId", "runId", "message", "startTime", "durationMs"],
-        },
+        answer=answers.SPAN,
     ),
 )

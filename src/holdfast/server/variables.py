@@ -17,6 +17,7 @@ from holdfast.server.problems import respond
 from holdfast.server.projects import require_project
 from holdfast.server.routing import Call, Endpoint
 from holdfast.wire import variables as wire
+from holdfast.wire.answers import DONE, FLAG, TEXT, exactly, list_of
 
 PATH = "/api/v1/projects/{project}/envvars/{environment}"
 MAX_IMPORT = 2 * MAX_VARIABLES_BYTES  # of a body: JSON writes some characters as two
@@ -129,16 +130,7 @@ async def _this_variable(call: Call) -> list[Thing]:
     return [("envvars", call.path("name"))]
 
 
-DONE = {"type": "object", "properties": {"success": {"type": "boolean"}}, "required": ["success"]}
-VARIABLE = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string"},
-        "value": {"type": "string"},
-        "isSecret": {"type": "boolean"},
-    },
-    "required": ["name", "value", "isSecret"],
-}
+VARIABLE = exactly({"name": TEXT, "value": TEXT, "isSecret": FLAG})
 READ, WRITE = Access("read", ("envvars",)), Access("write", ("envvars",))
 READ_ONE, WRITE_ONE = (Access(action, ("envvars",), _this_variable) for action in ("read", "write"))
 ENDPOINTS = (
@@ -148,7 +140,7 @@ ENDPOINTS = (
         list_variables,
         "List environment variables",
         READ,
-        answer={"type": "array", "items": VARIABLE},
+        answer=list_of(VARIABLE),
     ),
     Endpoint("POST", PATH, create_variable, "Create an environment variable", WRITE, wire.NEW, DONE),
     Endpoint(

@@ -18,10 +18,11 @@ from holdfast.server.auth import Keyring
 from holdfast.server.listing import answer_page, created_between, cursors, list_values, one_value
 from holdfast.server.problems import respond
 from holdfast.server.routing import MAX_BODY, Call, Endpoint, query_number, read_body
-from holdfast.server.runs import request_key_of, tag_list
 from holdfast.server.schemas import checked_schema
 from holdfast.server.tokens import PATH
+from holdfast.server.runs import request_key_of, tag_list
 from holdfast.wire import waits as wire
+from holdfast.wire.answers import DONE, FLAG, MOMENT, TEXT, TEXTS, Schema, exactly, page_of
 from holdfast.wire.codec import decode, encode_checked
 
 STATUSES = ("WAITING", "COMPLETED", "TIMED_OUT")
@@ -132,12 +133,22 @@ async def environment_of_url(request: Request, engine: Engine, keyring: Keyring)
     return environment_id
 
 
-CREATED = {
-    "type": "object",
-    "properties": {"id": {"type": "string"}, "isCached": {"type": "boolean"}, "url": {"type": "string"}},
-    "required": ["id", "isCached", "url"],
+CREATED = exactly({"id": TEXT, "isCached": FLAG, "url": TEXT, "publicAccessToken": TEXT})
+_ITEM: dict[str, Schema] = {
+    "id": TEXT,
+    "url": TEXT,
+    "status": {"enum": list(STATUSES)},
+    "tags": TEXTS,
+    "createdAt": MOMENT,
 }
-DONE = {"type": "object", "properties": {"success": {"type": "boolean"}}, "required": ["success"]}
+_OPTIONAL: dict[str, Schema] = {
+    "completedAt": MOMENT,
+    "timeoutAt": MOMENT,
+    "idempotencyKey": TEXT,
+    "idempotencyKeyExpiresAt": MOMENT,
+}
+TOKENS = page_of(exactly(_ITEM, **_OPTIONAL))
+TOKEN = exactly(_ITEM, **_OPTIONAL, output=TEXT, outputType=TEXT, outputIsError=FLAG)
 ENDPOINTS = (
     Endpoint(
         "POST",
@@ -155,6 +166,7 @@ ENDPOINTS = (
         list_tokens,
         "List tokens, newest first",
         Access("read", ("waitpoints",)),
+        answer=TOKENS,
         query=(*FILTERS, "page[size]", "page[after]", "page[before]"),
     ),
     Endpoint(
@@ -163,6 +175,7 @@ ENDPOINTS = (
         read_token,
         "Read a token",
         Access("read", ("waitpoints",), _this_waitpoint),
+        answer=TOKEN,
     ),
     Endpoint(
         "POST",

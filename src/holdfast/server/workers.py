@@ -20,8 +20,8 @@ from holdfast.server.manifests import MAX_MANIFEST_BYTES, queue_specs, task_spec
 from holdfast.server.offload import placed, with_stored_output
 from holdfast.server.problems import problem, respond
 from holdfast.server.routing import Call, Endpoint
-from holdfast.server.runs import batch_item
 from holdfast.server.schemas import checked_schema
+from holdfast.server.runs import batch_item
 from holdfast.server.variables import values_in_force
 from holdfast.server.waits import new_token
 from holdfast.wire import answers
@@ -225,11 +225,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 WORK = Access("work", ("workers",))
-VARIABLES = {
-    "type": "object",
-    "properties": {"variables": {"type": "object", "additionalProperties": {"type": "string"}}},
-    "required": ["variables"],
-}
+VARIABLES = answers.exactly({"variables": {"type": "object", "additionalProperties": answers.TEXT}})
 
 ENDPOINTS = (
     Endpoint(
@@ -294,6 +290,6 @@ ENDPOINTS = (
         leave,
         "Give everything back and leave",
         WORK,
-        answer=answers.OBJECT,
+        answer=answers.exactly({}),
     ),
 )

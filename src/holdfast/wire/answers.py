@@ -1,4 +1,4 @@
-"""What the routes about runs answer, as JSON Schema: in the OpenAPI document, and what Schemathesis holds answers to."""
+"""What routes answer, above all those about runs, as JSON Schema: in the OpenAPI document, and what Schemathesis holds answers to."""
 
 from __future__ import annotations
 
@@ -47,7 +47,18 @@ def ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def offset_page_of(item: Schema) -> dict[str, Any]:
+    """A page with a number."""
+    return exactly(
+        {
+            "data": list_of(item),
+            "pagination": exactly({"currentPage": WHOLE, "totalPages": WHOLE, "count": WHOLE}),
+        }
+    )
+
+
 ID = exactly({"id": TEXT})
+DONE = exactly({"success": {"const": True}})
 MESSAGE = exactly({"message": TEXT})
 
 _ITEM: dict[str, Schema] = {
@@ -122,7 +133,7 @@ NAMED: Mapping[str, Schema] = {
             "message": TEXT,
             "stackTrace": TEXT,
             "raw": TEXT,
-            "code": TEXT,
+            "code": {},  # as the worker told it
         },
         "required": ["type"],
     },
