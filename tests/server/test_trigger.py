@@ -333,3 +333,12 @@ async def test_a_version_lock_keeps_the_run_for_that_version(world: World):
 
 async def test_options_that_are_not_known_are_ignored(world: World):
     await trigger(world.dev, bulkActionId="x", whatever={"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("ttl", "told"), [("24h", "24h"), ("90s", "90s"), (3600, "1h"), (90, "1m30s"), ("0s", None)]
+)
+async def test_the_sdk_is_told_the_ttl_as_it_was_written(world: World, ttl: Any, told: str | None):
+    run = await trigger(world.dev, ttl=ttl)
+    seen = await ok(world.dev.get(f"/api/v3/runs/{run}", headers={"x-trigger-api-version": "2025-07-16"}))
+    assert seen.get("ttl") == told

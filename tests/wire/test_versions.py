@@ -124,3 +124,8 @@ def test_tags_come_back_sorted_and_the_ttl_as_text() -> None:
 )
 def test_how_a_run_was_triggered(changes: dict[str, Any], word: str) -> None:
     assert versions.full_run(run(**changes), [])["triggerFunction"] == word
+
+
+def test_a_ttl_is_told_as_it_was_written() -> None:
+    assert versions.list_item(run(ttl_ms=86_400_000, ttl_shown="24h"))["ttl"] == "24h"
+    assert versions.list_item(run(ttl_ms=86_400_000))["ttl"] == "1d"

@@ -219,6 +219,7 @@ def new_run(
         output=None,
         payload_type=item.payload_type,
         idempotency_key_shown=item.idempotency_key_shown,
+        ttl_shown=item.ttl if isinstance(item.ttl, str) and ttl_ms is not None else None,
         external_deployment=pin.external,
     )
 

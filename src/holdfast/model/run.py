@@ -81,6 +81,7 @@ class Run:
     output_type: str | None = None
     idempotency_key_shown: str | None = None  # what the user wrote, where `idempotency_key` is a hash of it
     external_deployment: str | None = None  # what other systems call the deployment that is to run it
+    ttl_shown: str | None = None  # as the caller wrote it, where that was text
 
     @property
     def is_final(self) -> bool:

@@ -18,7 +18,7 @@ from holdfast.server.items import line_of, stream_items, with_payloads, without_
 from holdfast.server.offload import placed
 from holdfast.server.problems import problem, respond
 from holdfast.server.routing import Call, Endpoint
-from holdfast.server.runs import batch_item, handed_out, hands_out, request_key_of, triggered
+from holdfast.server.trigger import batch_item, handed_out, hands_out, request_key_of, triggered
 from holdfast.wire import batches as wire
 from holdfast.wire import runs as runs_wire
 from holdfast.wire import versions

@@ -16,7 +16,7 @@ from holdfast.server.access import Access
 from holdfast.server.listing import answer_page, created_between, cursors
 from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, query_number
-from holdfast.server.runs import request_key_of
+from holdfast.server.trigger import request_key_of
 from holdfast.wire import bulk as wire
 from holdfast.wire import versions
 from holdfast.wire.answers import ID, MOMENT, TEXT, WHOLE, exactly, page_of

@@ -28,7 +28,7 @@ from holdfast.server.access import covers, lacking
 from holdfast.server.offload import placed
 from holdfast.server.problems import invalid, respond
 from holdfast.server.routing import Call, refuse_other_types
-from holdfast.server.runs import new_run
+from holdfast.server.trigger import new_run
 from holdfast.wire import batches as wire
 from holdfast.wire.codec import decode
 from holdfast.wire.ndjson import Lines, RawLine

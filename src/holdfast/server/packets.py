@@ -17,7 +17,7 @@ from holdfast.errors import Forbidden, InvalidRequest, NotFound, UnsupportedMedi
 from holdfast.model.limits import MAX_PACKET
 from holdfast.model.packet import JSON, OWN, TYPES, checked_name, packet_key
 from holdfast.model.run import Run
-from holdfast.server.access import Access
+from holdfast.server.access import Access, Thing
 from holdfast.server.auth import Keyring
 from holdfast.server.objects import Folder, Object
 from holdfast.server.presign import FIELDS, address, stored_name
@@ -25,6 +25,7 @@ from holdfast.server.problems import respond
 from holdfast.server.routing import Call, Endpoint, body_chunks
 from holdfast.server.runs import READ_RUN, things_of
 from holdfast.server.tokens import OBJECTS
+from holdfast.wire.answers import TEXT, exactly
 
 OWNERS = 20  # runs that use a packet; whoever may read one of the newest may read it
 
@@ -39,14 +40,8 @@ async def upload_before(call: Call) -> Response:
 
 
 async def download(call: Call) -> Response:
-    """Any valid token will do for an upload, whose name only those know who were told (the wire contract, 5.3).
-
-    What the server has stored itself takes a scope for a run that uses it.
-    """
     name = checked_name(call.path("path"), "path")
-    runs = await _runs_using(call, name)
-    if name.startswith(OWN):
-        call.require("read", [thing for run in runs for thing in things_of(run)] or [("runs", None)])
+    await _runs_using(call, name)
     return respond({"presignedUrl": await address(call, "GET", name)})
 
 
@@ -132,6 +127,11 @@ async def _runs_using(call: Call, name: str) -> list[Run]:
     return runs
 
 
+async def _things_of_owners(call: Call) -> list[Thing]:
+    runs = await _runs_using(call, checked_name(call.path("path"), "path"))
+    return [thing for run in runs for thing in things_of(run)] or [("runs", None)]
+
+
 def _key_in(request: Request) -> str:
     """The key of the object that an address names. Raises Forbidden for what is none."""
     text = request.path_params["object"]
@@ -158,12 +158,8 @@ async def environment_of_address(request: Request, engine: Engine, keyring: Keyr
 
 
 NO_ADDRESS = "Unauthorized: this address was not made here for this method and object"
-URL = {"type": "object", "properties": {"presignedUrl": {"type": "string"}}, "required": ["presignedUrl"]}
-URL_AND_PATH = {
-    "type": "object",
-    "properties": {"presignedUrl": {"type": "string"}, "storagePath": {"type": "string"}},
-    "required": ["presignedUrl", "storagePath"],
-}
+URL = exactly({"presignedUrl": TEXT})
+URL_AND_PATH = exactly({"presignedUrl": TEXT, "storagePath": TEXT})
 UPLOAD = Access("write", ("packets",))
 SIGNED = ("expires", "signature")
 ENDPOINTS = (
@@ -180,8 +176,8 @@ ENDPOINTS = (
         "GET",
         "/api/v1/packets/{path}",
         download,
-        "Download a packet; one that the server has stored itself with a scope for a run that uses it",
-        Access("read", ("runs", "tasks", "tags", "batch"), tokens=True, inside=True),
+        "Download a packet, with a scope for a run that uses it",
+        Access("read", ("runs", "tasks", "tags", "batch"), _things_of_owners, tokens=True),
         answer=URL,
     ),
     Endpoint(

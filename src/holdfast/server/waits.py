@@ -20,7 +20,7 @@ from holdfast.server.problems import respond
 from holdfast.server.routing import MAX_BODY, Call, Endpoint, query_number, read_body
 from holdfast.server.schemas import checked_schema
 from holdfast.server.tokens import PATH
-from holdfast.server.runs import request_key_of, tag_list
+from holdfast.server.trigger import request_key_of, tag_list
 from holdfast.wire import waits as wire
 from holdfast.wire.answers import DONE, FLAG, MOMENT, TEXT, TEXTS, Schema, exactly, page_of
 from holdfast.wire.codec import decode, encode_checked

@@ -21,7 +21,7 @@ from holdfast.server.offload import placed, with_stored_output
 from holdfast.server.problems import problem, respond
 from holdfast.server.routing import Call, Endpoint
 from holdfast.server.schemas import checked_schema
-from holdfast.server.runs import batch_item
+from holdfast.server.trigger import batch_item
 from holdfast.server.variables import values_in_force
 from holdfast.server.waits import new_token
 from holdfast.wire import answers

@@ -61,6 +61,7 @@ NEW = [
     "payload_type",
     "idempotency_key_shown",
     "external_deployment",
+    "ttl_shown",
     "is_test",
 ]
 _new_columns = attrgetter(*NEW[:-1])

@@ -152,7 +152,7 @@ def _common(run: Run) -> dict[str, Any]:
         "finishedAt": moment(run.finished_at),
         "delayedUntil": moment(run.delayed_until),
         "expiredAt": moment(run.finished_at) if run.status is S.EXPIRED else None,
-        "ttl": None if run.ttl_ms is None else duration_text(run.ttl_ms),
+        "ttl": None if run.ttl_ms is None else run.ttl_shown or duration_text(run.ttl_ms),
         "metadata": json.loads(run.metadata) or None,
     }
     return answer | {name: value for name, value in optional.items() if value is not None}

@@ -281,6 +281,7 @@ table runs with (fillfactor=70, autovacuum_vacuum_scale_factor=0.0, autovacuum_v
     output_type text collate "C"
     idempotency_key_shown text
     external_deployment text collate "C"
+    ttl_shown text
   constraint runs_pkey PRIMARY KEY (id)
   CREATE INDEX runs_by_batch ON runs USING btree (batch_id, id) WHERE (batch_id IS NOT NULL)
   CREATE INDEX runs_by_environment ON runs USING btree (environment_id, id)

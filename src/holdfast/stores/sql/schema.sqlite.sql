@@ -261,7 +261,7 @@ CREATE TABLE runs (
     error               text,
     payload             text,
     output              text
-, entries integer not null default 0, journal_bytes integer not null default 0, suspended integer not null default 0, resumes integer not null default 0, active_ms integer not null default 0, operations integer not null default 0, payload_type text, output_type text, idempotency_key_shown text, external_deployment text) strict;
+, entries integer not null default 0, journal_bytes integer not null default 0, suspended integer not null default 0, resumes integer not null default 0, active_ms integer not null default 0, operations integer not null default 0, payload_type text, output_type text, idempotency_key_shown text, external_deployment text, ttl_shown text) strict;
 
 CREATE INDEX runs_by_batch on runs (batch_id, id) where batch_id is not null;
 

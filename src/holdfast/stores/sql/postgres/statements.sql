@@ -32,7 +32,8 @@ insert into runs (
     id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
     max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
     idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
-    payload_type, idempotency_key_shown, external_deployment, lease, attempt, starts, losses, alone, updated_at)
+    payload_type, idempotency_key_shown, external_deployment, ttl_shown,
+    lease, attempt, starts, losses, alone, updated_at)
 select n.*, 1, 0, 0, 0, 0, n.created_at
   from unnest(
     :id::text[], :environment_id::text[], :status::text[], :task::text[], :version_lock::text[], :queue::text[],
@@ -40,12 +41,12 @@ select n.*, 1, 0, 0, 0, 0, n.created_at
     :machine::text[], :is_test::bigint[], :ttl_ms::bigint[], :due_at::bigint[], :delayed_until::bigint[],
     :created_at::bigint[], :idempotency_key::text[], :parent_id::text[], :root_id::text[], :depth::bigint[],
     :batch_id::text[], :replay_of::text[], :tags::text[], :metadata::text[], :payload::text[],
-    :payload_type::text[], :idempotency_key_shown::text[], :external_deployment::text[]
+    :payload_type::text[], :idempotency_key_shown::text[], :external_deployment::text[], :ttl_shown::text[]
   ) as n (
     id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
     max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
     idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
-    payload_type, idempotency_key_shown, external_deployment)
+    payload_type, idempotency_key_shown, external_deployment, ttl_shown)
 
 -- name: runs_for_update
 -- Runs by id, locked until the commit. :ids are run ids.

@@ -27,12 +27,12 @@ insert into runs (
     id, environment_id, status, task, version_lock, queue, concurrency_key, priority, score,
     max_attempts, max_duration, machine, is_test, ttl_ms, due_at, delayed_until, created_at,
     idempotency_key, parent_id, root_id, depth, batch_id, replay_of, tags, metadata, payload,
-    payload_type, idempotency_key_shown, external_deployment, lease, attempt, starts, losses, alone, updated_at)
+    payload_type, idempotency_key_shown, external_deployment, ttl_shown, lease, attempt, starts, losses, alone, updated_at)
 values (
     :id, :environment_id, :status, :task, :version_lock, :queue, :concurrency_key, :priority, :score,
     :max_attempts, :max_duration, :machine, :is_test, :ttl_ms, :due_at, :delayed_until, :created_at,
     :idempotency_key, :parent_id, :root_id, :depth, :batch_id, :replay_of, :tags, :metadata, :payload,
-    :payload_type, :idempotency_key_shown, :external_deployment, 1, 0, 0, 0, 0, :created_at)
+    :payload_type, :idempotency_key_shown, :external_deployment, :ttl_shown, 1, 0, 0, 0, 0, :created_at)
 
 -- name: runs_for_update
 -- Runs by id, locked until the commit. :ids are run ids.
