@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.world import World, ok, refused, trigger
+from server.world import SDK, World, ok, refused, trigger
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +96,23 @@ async def test_a_page_size_out_of_bounds_is_refused(world: World, size: str):
         "invalid_request",
         param="page[size]",
     )
+
+
+@pytest.mark.parametrize("way", ["nnpnpnn.", "nnnpppnnn.", "npnpnnpnn."])
+async def test_the_sdk_walks_forth_and_back_with_all_cursors_it_has_seen(world: World, way: str):
+    """It sends the last page[after] and the last page[before] together."""
+    runs = [await trigger(world.dev) for _ in range(7)][::-1]
+    params: dict[str, str] = {"page[size]": "2"}
+    at = 0
+    for step in way:
+        found = await ok(world.dev.get("/api/v1/runs", params=params, headers=SDK))
+        assert [run["id"] for run in found["data"]] == runs[at : at + 2]
+        cursors = found["pagination"]
+        assert ("next" in cursors) is (at + 2 < len(runs))
+        if step == "n":
+            params["page[after]"], at = cursors["next"], at + 2
+        elif step == "p":
+            params["page[before]"], at = cursors["previous"], at - 2
 
 
 async def test_after_and_before_exclude_each_other(world: World):

@@ -94,9 +94,11 @@ def _many(value: str | Sequence[str] | None) -> list[str]:
 
 async def list_bulk_actions(call: Call) -> Response:
     size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
-    after, before = cursors(call)
-    page = await call.engine.bulk_page(call.environment_id, size, after, before)
-    return answer_page([wire.bulk_action(action) for action in page.actions], page.next, page.previous)
+    at = cursors(call)
+    page = await call.engine.bulk_page(call.environment_id, size, at.after, at.before)
+    return answer_page(
+        [wire.bulk_action(action) for action in page.actions], page.next, page.previous, at.turn
+    )
 
 
 async def retrieve(call: Call) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -33,26 +34,32 @@ PAGED = (*KNOWN, "page[size]", "page[after]", "page[before]")
 async def list_runs(call: Call) -> Response:
     query = call.request.query_params
     size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
-    after, before = cursors(call)
+    at = cursors(call)
     tasks = list_values(query, "taskIdentifier")
     for task in tasks or (None,):
         call.require("read", [("runs", None), ("tasks", task)])
     if named := list_values(query, "env"):
         await _require_environment(call, named)
     now = await call.engine.store.read(lambda tx: tx.now)
-    page = await call.engine.page(call.environment_id, filters(query, now, call.sdk), size, after, before)
+    page = await call.engine.page(
+        call.environment_id, filters(query, now, call.sdk), size, at.after, at.before
+    )
     if call.sdk:
         env = {"id": call.environment_id, "name": call.environment_id}
         data = [{**versions.list_item(run), "env": env} for run in page.runs]
     else:
         data = [list_item(run) for run in page.runs]
-    return answer_page(data, page.next, page.previous)
+    return answer_page(data, page.next, page.previous, at.turn)
 
 
-def answer_page(data: list[dict[str, Any]], next: str | None, previous: str | None = None) -> Response:
-    """A page; a cursor that there is not is left out."""
+def answer_page(
+    data: list[dict[str, Any]], next: str | None, previous: str | None = None, turn: int = 0
+) -> Response:
+    """A page; a cursor that there is not is left out. `turn` as in Cursors."""
     cursors = (("next", next), ("previous", previous))
-    pagination = {name: cursor for name, cursor in cursors if cursor is not None}
+    pagination = {
+        name: f"{cursor}.{turn}" if turn else cursor for name, cursor in cursors if cursor is not None
+    }
     return respond({"data": data, "pagination": pagination})
 
 
@@ -94,15 +101,39 @@ def filters(query: QueryParams, now: int, sdk: bool) -> Filters:
     )
 
 
-def cursors(call: Call) -> tuple[str | None, str | None]:
-    """The page[after] and page[before] of a query, one at most. Raises InvalidRequest."""
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """Where a page begins or ends: one of both at most.
+
+    turn  what the cursors of the page are numbered with. The SDK adds a cursor that it follows to those that led to its
+          page, and sends both for ever after somebody went back once: the higher number is what was followed
+    """
+
+    after: str | None
+    before: str | None
+    turn: int
+
+
+def cursors(call: Call) -> Cursors:
+    """The page[after] and page[before] of a query. Raises InvalidRequest where both are given, but for the SDK."""
     query = call.request.query_params
-    after, before = one_value(query, "page[after]"), one_value(query, "page[before]")
-    if after is None or before is None:
-        return after, before
-    if call.sdk:
-        return None, before  # getPreviousPage() adds its cursor to the one that led to its page
-    raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
+    after, after_turn = _numbered(one_value(query, "page[after]"))
+    before, before_turn = _numbered(one_value(query, "page[before]"))
+    turn = max(after_turn, before_turn) if before is None else max(after_turn, before_turn) + 1
+    if not call.sdk:
+        if after is not None and before is not None:
+            raise InvalidRequest("page[after] and page[before] exclude each other: send one", "page[after]")
+        return Cursors(after, before, 0)
+    if after is not None and before is not None:
+        after, before = (after, None) if after_turn > before_turn else (None, before)
+    return Cursors(after, before, turn)
+
+
+def _numbered(cursor: str | None) -> tuple[str | None, int]:
+    id, _, number = (cursor or "").rpartition(".")
+    if id and number.isdecimal() and len(number) <= 6:
+        return id, int(number)
+    return cursor, 0
 
 
 def list_values(query: QueryParams, name: str) -> list[str]:

@@ -75,7 +75,7 @@ async def list_tokens(call: Call) -> Response:
         if name.startswith("filter[") and name not in FILTERS:
             raise InvalidRequest(f"{name[:80]} is not a filter: known are {', '.join(FILTERS)}", name[:80])
     size = query_number(call.request, "page[size]", limits.DEFAULT_PAGE, limits.MAX_PAGE, least=1)
-    after, before = cursors(call)
+    at = cursors(call)
     statuses = list_values(query, "status")
     if unknown := [status for status in statuses if status not in STATUSES]:
         raise InvalidRequest(
@@ -87,9 +87,9 @@ async def list_tokens(call: Call) -> Response:
     filters = TokenFilters(
         statuses, list_values(query, "tags"), one_value(query, "filter[idempotencyKey]"), since, until
     )
-    page = await call.engine.tokens_page(call.environment_id, filters, size, after, before)
+    page = await call.engine.tokens_page(call.environment_id, filters, size, at.after, at.before)
     data = [wire.token_item(token, call.signer.url(token.id)) for token in page.tokens]
-    return answer_page(data, page.next, page.previous)
+    return answer_page(data, page.next, page.previous, at.turn)
 
 
 async def read_token(call: Call) -> Response:
