@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -136,12 +138,15 @@ def _open_routes(engine: Engine) -> list[Route]:
             return respond(body, 503, {"retry-after": "1"})
         return respond({"status": "ok"})
 
-    document = openapi.document(ENDPOINTS, version("holdfast"))
-
     async def describe(_: Request) -> Response:
-        return respond(document)
+        return respond(_document())
 
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/openapi.json", describe)]
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return openapi.document(ENDPOINTS, version("holdfast"))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
