@@ -20,6 +20,7 @@ from holdfast.model.run import (
     after_release,
     cancelled,
     closed,
+    deployed,
     enqueued,
     expired,
     moved,
@@ -92,6 +93,23 @@ def test_whatever_ends_an_attempt_the_lease_moves_on_and_the_run_has_one_reason_
         assert after.status is S.REATTEMPTING
         assert after.due_at is not None
         assert after.attempt == before.attempt
+
+
+@pytest.mark.parametrize(("external", "status"), [(None, S.QUEUED), ("build-7", S.DELAYED)])
+def test_who_waited_for_its_time_before_its_task_does_not_wait_for_it_again(
+    external: str | None, status: RunStatus
+) -> None:
+    """Also when the clock has stepped back since; who waits for a deployment has its time still before it."""
+    parked = run(
+        S.WAITING_FOR_DEPLOY,
+        worker_id=None,
+        starts=0,
+        attempt=0,
+        delayed_until=1_000,
+        external_deployment=external,
+    )
+    assert deployed(parked, None, 500).status is status
+    assert deployed(parked, None, 1_000).status is S.QUEUED
 
 
 def test_a_cancelled_run_closes_once() -> None:

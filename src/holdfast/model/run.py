@@ -348,7 +348,9 @@ def deployed(run: Run, version_lock: str | None, now: int) -> Run:
     It is free of the version that it did not fit, and belongs to the one that `version_lock` names.
     """
     run = replace(run, version=None, version_lock=version_lock)
-    if not run.starts and run.delayed_until is not None and run.delayed_until > now:
+    # Any other run has waited for its time before it waited for its task, also when the clock has stepped back since.
+    awaited = run.external_deployment is not None and not run.starts
+    if awaited and run.delayed_until is not None and run.delayed_until > now:
         return moved(run, S.DELAYED, now, due_at=run.delayed_until)
     return enqueued(run, now)
 
