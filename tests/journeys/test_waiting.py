@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from journeys.world import World, until, world
+from journeys.world import World, until
 
 TASKS = str(Path(__file__).with_name("waiting_tasks.py"))
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path, f"sqlite:///{tmp_path}/holdfast.db") as made:
-        made.start_server()
-        yield made
-        assert made.stuck() == []
+def place(lonely: World) -> World:
+    """A server and no worker yet, once for each store."""
+    lonely.start_server()
+    return lonely
 
 
 def test_an_isolated_run_goes_on_in_another_process_and_children_find_a_place_in_their_parents_queue(
