@@ -13,6 +13,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -85,8 +86,6 @@ def served(store: str, tasks: Path = TASKS) -> Iterator[dict[str, str]]:
 
 
 def _address(server: subprocess.Popen[bytes], log: Path) -> str:
-    import time
-
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         if found := re.search(r"http://localhost:\d+", log.read_text(errors="replace")):
