@@ -18,6 +18,7 @@ from holdfast.engine import claim as claiming
 from holdfast.engine import deploy as deploying
 from holdfast.engine import keys as held_keys
 from holdfast.engine import projects as owners
+from holdfast.engine import schedules as scheduling
 from holdfast.engine import token as tokens
 from holdfast.engine import trace as tracing
 from holdfast.engine import upkeep as keeping
@@ -35,6 +36,7 @@ from holdfast.engine.once import OneTime
 from holdfast.engine.projects import NewBranch
 from holdfast.engine.queues import ChangeQueue, OneQueue, QueuePage
 from holdfast.engine.reporting import Answer, Reported
+from holdfast.engine.schedules import ChangeSchedule, NewSchedule, OneSchedule, SchedulePage, SetActive
 from holdfast.engine.token import Completion, Created, NewToken
 from holdfast.engine.trigger import NewRun, Triggered, trigger
 from holdfast.errors import HoldfastError, StoreUnavailable, WorkerNotFound
@@ -45,6 +47,7 @@ from holdfast.model.environment import Environment, Project
 from holdfast.model.key import ApiKey
 from holdfast.model.queue import Lane, QueueState
 from holdfast.model.run import Run
+from holdfast.model.schedule import Schedule
 from holdfast.model.variable import Variable
 from holdfast.model.wait import Waitpoint
 from holdfast.stores.base import Store, Tx
@@ -271,6 +274,29 @@ class Engine:
     async def change_queue(self, item: ChangeQueue) -> QueueState:
         return await self._one(queues.change, item)
 
+    # Schedules
+
+    async def save_schedule(self, item: NewSchedule) -> Schedule:
+        return await self._one(scheduling.save, item)
+
+    async def change_schedule(self, item: ChangeSchedule) -> Schedule:
+        return await self._one(scheduling.change, item)
+
+    async def set_schedule_active(self, item: OneSchedule, active: bool) -> Schedule:
+        return await self._one(scheduling.set_active, SetActive(item.environment_id, item.id, active))
+
+    async def delete_schedule(self, item: OneSchedule) -> None:
+        await self._one(scheduling.delete, item)
+
+    async def schedule(self, environment_id: str, schedule_id: str) -> Schedule:
+        return await self.store.read(lambda tx: scheduling.one(tx, environment_id, schedule_id))
+
+    async def schedules_page(self, environment_id: str, skipped: int, limit: int) -> SchedulePage:
+        return await self.store.read(lambda tx: scheduling.page(tx, environment_id, skipped, limit))
+
+    async def schedule_of_run(self, environment_id: str, run_id: str) -> Schedule | None:
+        return await self.store.read(lambda tx: scheduling.of_run(tx, environment_id, run_id))
+
     # Projects, environments and keys
 
     async def projects(self) -> list[Project]:
@@ -433,7 +459,11 @@ class Engine:
         """Passes over what is due until `stop`: when the next thing is due, when woken, at least once a second."""
         with self.hub.listen({"upkeep"}) as listener:
             while not stop.is_set():
-                delay = await self.upkeep()
+                try:
+                    delay = await self.upkeep()
+                except Exception:  # whatever is wrong now, what is due later must not be left for ever
+                    log.exception("upkeep failed; it is tried again in a second")
+                    delay = POLL_SECONDS
                 if delay > 0:
                     waiting: list[Awaitable[Any]] = [listener.wait(delay), stop.wait()]
                     tasks = [asyncio.ensure_future(waited) for waited in waiting]
@@ -445,15 +475,17 @@ class Engine:
 
     async def upkeep(self) -> float:
         """One pass; answers the seconds until the next one. A store that is away is tried again in a second."""
-        now = time.monotonic()
         try:
-            [passed] = await self.store.write(keeping.upkeep, [keeping.Due(lose_workers=self._may_lose(now))])
-            advanced = passed.bulk_actions and await self._advance_bulk_action()
-            if now >= self._retention_at:
-                full = await self._retain()
-                self._retention_at = now + (0.0 if full else RETENTION_EVERY_SECONDS)
+            return await self._pass(time.monotonic())
         except StoreUnavailable:
             return POLL_SECONDS
+
+    async def _pass(self, now: float) -> float:
+        [passed] = await self.store.write(keeping.upkeep, [keeping.Due(lose_workers=self._may_lose(now))])
+        advanced = passed.bulk_actions and await self._advance_bulk_action()
+        if now >= self._retention_at:
+            full = await self._retain()
+            self._retention_at = now + (0.0 if full else RETENTION_EVERY_SECONDS)
         self._upkeep_passed = now
         if passed.more or advanced:
             return 0.0

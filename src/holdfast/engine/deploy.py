@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from holdfast.engine.pin import has_deployments
+from holdfast.engine.schedules import retire_schedules
 from holdfast.engine.trigger import read_spec
 from holdfast.engine.version import announce, declare, version_of_code
 from holdfast.engine.wake import wake_before_others
@@ -89,7 +90,7 @@ def deploy(tx: Tx, items: list[NewDeployment]) -> list[Deployment | HoldfastErro
                 id=tx.new_id("deployment"),
                 version=version,
                 short_code=tx.new_id("code")[-8:],
-                tasks=batch([asdict(task) for task in item.tasks]),
+                tasks=batch([task.as_stored() for task in item.tasks]),
                 queues=batch([asdict(queue) for queue in item.queues]),
                 now=tx.now,
                 **own,
@@ -164,6 +165,7 @@ def _promote(tx: Tx, found: Deployment) -> None:
     tx.do("promote_deployment", id=found.id, now=tx.now)
     declare(tx, environment_id, found.version, tasks, queues)
     tx.do("retire_tasks", environment_id=environment_id, ids=batch([task.id for task in tasks]))
+    retire_schedules(tx, environment_id, {task.id for task in tasks})
     wake_before_others(tx, environment_id)
 
 

@@ -18,6 +18,7 @@ from holdfast.model.metadata import check_size
 from holdfast.model.packet import STORE, packet_key, python_value
 from holdfast.model.retry import RetryPolicy
 from holdfast.model.run import Run
+from holdfast.model.schedule import ScheduleSpec
 from holdfast.model.status import FREES_KEY, RunStatus
 from holdfast.model.task import TaskSpec, default_queue
 from holdfast.stores.base import Tx, batch
@@ -261,6 +262,8 @@ def read_spec(text: str) -> TaskSpec:
     """A task's registration from its JSON."""
     value = json.loads(text)
     value["retry"] = RetryPolicy(**value["retry"])
+    if (schedule := value.get("schedule")) is not None:
+        value["schedule"] = ScheduleSpec(**schedule)
     return TaskSpec(**value)
 
 

@@ -1,4 +1,4 @@
-"""Everything that happens because time passed: delays, ttl, retries, waits, closing, lost workers, retention.
+"""Everything that happens because time passed: delays, ttl, retries, waits, ticks, closing, lost workers, retention.
 
 Each is a row with a due time. Any server may run upkeep; two of them do no harm, because every write
 is guarded by the lease it was decided on.
@@ -13,6 +13,7 @@ from holdfast.engine import packet
 from holdfast.engine.batch import abort_batches
 from holdfast.engine.claim import lose_worker
 from holdfast.engine.pin import external_versions
+from holdfast.engine.ticks import fire_schedules, forget_refusals
 from holdfast.engine.token import time_out_tokens
 from holdfast.engine.trigger import read_spec, with_defaults
 from holdfast.engine.wait import pass_timers, settle_runs
@@ -26,6 +27,7 @@ from holdfast.stores.base import Tx, batch
 S = RunStatus
 BATCH = 500
 PARKED_BATCH = 200  # engine-semantics, rule R108
+SCHEDULES_BATCH = 100
 ENTRIES_BATCH = 10_000
 REQUESTS_KEPT_MS = 3_600_000
 
@@ -73,6 +75,7 @@ def retain(tx: Tx, items: list[Retention]) -> list[int]:
     for item in items:
         tx.do("delete_requests", before=tx.now - REQUESTS_KEPT_MS, limit=item.limit)
         tx.do("delete_used_tokens", before=tx.now, limit=item.limit)
+        forget_refusals(tx, item.keep_ms, item.limit)
         deleted.append(0 if item.keep_ms is None else _delete(tx, item, tx.now - item.keep_ms))
     return deleted
 
@@ -86,6 +89,7 @@ def _delete(tx: Tx, item: Retention, before: int) -> int:
     entries = tx.ids("delete_journals", id_before=f"run_{created}", entries=ENTRIES_BATCH, **own)
     runs = tx.ids("delete_finished", id_before=f"run_{created}", **own)
     packet.release(tx, runs)
+    tx.do("forget_ticks", runs=batch(runs))
     tx.do("delete_batches", **own)
     return item.limit if ENTRIES_BATCH in (len(entries), len(members)) else len(runs)
 
@@ -112,10 +116,12 @@ def _pass(tx: Tx, item: Due) -> Passed:
     waits, more_waits = pass_timers(tx, item.limit)
     tokens = time_out_tokens(tx, item.limit)
     batches = abort_batches(tx, item.limit)
+    ticks = fire_schedules(tx, SCHEDULES_BATCH)  # last: nothing is waited for while their rows are locked
     more = len(due) == item.limit or len(parked) == PARKED_BATCH or len(lost) == 10
-    more = more or more_waits or item.limit in (tokens, batches)
+    more = more or more_waits or item.limit in (tokens, batches) or ticks == SCHEDULES_BATCH
     next_due_at, bulk_actions = _next_due(tx, item.lose_workers)
-    return Passed(len(saved) + len(lost) + waits + tokens + batches, more, next_due_at, bulk_actions)
+    moved = len(saved) + len(lost) + waits + tokens + batches + ticks
+    return Passed(moved, more, next_due_at, bulk_actions)
 
 
 def _due(run: Run, now: int, spec: TaskSpec | None, queueless: bool) -> Run:

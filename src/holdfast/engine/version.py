@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
+from holdfast.engine.schedules import declare_schedules
 from holdfast.model.task import QueueSpec, TaskSpec, default_queue
 from holdfast.model.version import next_version, version_order
 from holdfast.stores.base import Tx, batch
@@ -28,7 +28,7 @@ def version_of_code(
 
     `lock_versions` must have been called.
     """
-    specs = sorted((asdict(task) for task in tasks), key=lambda task: str(task["id"]))
+    specs = sorted((task.as_stored() for task in tasks), key=lambda task: str(task["id"]))
     mark = hashlib.sha256(f"{fingerprint}\n{json.dumps(specs)}".encode()).hexdigest()
     known = tx.one("versions_of_code", environment_id=environment_id, fingerprint=mark)
     if known is not None and (known["deployed"] or any_age):
@@ -56,7 +56,7 @@ def declare(
 ) -> None:
     """These tasks and queues are the environment's from now on."""
     for task in tasks:
-        spec = json.dumps(asdict(task))
+        spec = json.dumps(task.as_stored())
         tx.do("save_task", environment_id=environment_id, id=task.id, version=version, spec=spec)
     _add_queues(tx, environment_id, tasks, queues)
     for queue in queues:
@@ -68,6 +68,7 @@ def declare(
             concurrency_limit=queue.concurrency_limit,
             per_key_limit=queue.per_key_limit,
         )
+    declare_schedules(tx, environment_id, tasks)
 
 
 def announce(
@@ -78,7 +79,7 @@ def announce(
     A queue that it has no word for has no limit until it is promoted, but it is there.
     """
     for task in tasks:
-        spec = json.dumps(asdict(task))
+        spec = json.dumps(task.as_stored())
         tx.do("announce_task", environment_id=environment_id, id=task.id, version=version, spec=spec)
     _add_queues(tx, environment_id, tasks, queues)
 

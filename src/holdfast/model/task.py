@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from holdfast.model.retry import DEFAULT_POLICY, RetryPolicy
+from holdfast.model.schedule import ScheduleSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,11 @@ class TaskSpec:
     machine: str | None = None
     key: str | None = None  # path into the payload, such as "order.tenant"
     payload_schema: str | None = None  # JSON Schema as text
+    schedule: ScheduleSpec | None = None
+
+    def as_stored(self) -> dict[str, Any]:
+        """Its JSON object, without what it says nothing about: a field that it gets one day changes nothing of it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

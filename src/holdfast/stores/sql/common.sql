@@ -78,7 +78,7 @@ delete from workers where id = :id returning id
 select min(lease_until) as at from workers
 
 -- name: next_due
--- When upkeep has to look at a run, a wait or a token next, and whether there is a bulk action to go on with.
+-- When upkeep has to look at a run, a wait, a token or a schedule next, and whether there is a bulk action to go on with.
 select min(at) as at, (select count(*) from (select 1 from bulk_actions where status = 'PENDING' limit 1) as pending)
        as bulk_actions
   from (
@@ -88,7 +88,9 @@ select min(at) as at, (select count(*) from (select 1 from bulk_actions where st
     union all
     select min(timeout_at) from waitpoints where status = 'WAITING' and timeout_at is not null
     union all
-    select min(due_at) from batches where due_at is not null) as next
+    select min(due_at) from batches where due_at is not null
+    union all
+    select min(due_at) from schedules where due_at is not null) as next
 
 -- name: latest_versions
 -- The highest versions of an environment, in order. Their times of creation may go back, when the clock did.
@@ -514,3 +516,69 @@ update api_keys set sealed = :sealed where id = :id and sealed = :old returning 
 -- Seals a variable anew. Returns its name, unless what was sealed is no longer :old.
 update variables set sealed = :sealed
  where environment_id = :environment_id and name = :name and sealed = :old returning name
+
+-- name: schedule_project
+-- The project of an environment, and its type.
+select project_id as project, type from environments where id = :id
+
+-- name: schedule
+-- A schedule of an environment, with what became of its latest tick.
+select schedules.*, ticks.tick_at as last_tick_at, ticks.run_id as last_tick_run_id, ticks.refusal as last_tick_refusal
+  from schedules left join ticks
+    on ticks.schedule_id = schedules.id
+   and ticks.tick_at = (select max(latest.tick_at) from ticks as latest where latest.schedule_id = schedules.id)
+ where schedules.id = :id and schedules.environment_id = :environment_id
+
+-- name: schedules_page
+-- The same of schedules, oldest first: at most :limit, after the first :skipped ones.
+select schedules.*, ticks.tick_at as last_tick_at, ticks.run_id as last_tick_run_id, ticks.refusal as last_tick_refusal
+  from schedules left join ticks
+    on ticks.schedule_id = schedules.id
+   and ticks.tick_at = (select max(latest.tick_at) from ticks as latest where latest.schedule_id = schedules.id)
+ where schedules.environment_id = :environment_id
+ order by schedules.id limit :limit offset :skipped
+
+-- name: count_schedules
+-- How many schedules an environment has.
+select count(*) as schedules from schedules where environment_id = :environment_id
+
+-- name: count_project_schedules
+-- How many schedules of a project the API made.
+select count(*) as schedules from schedules where project = :project and deduplication_key is not null
+
+-- name: schedule_of_run
+-- The schedule that made a run, if it is still there.
+select schedules.id
+  from ticks join schedules on schedules.id = ticks.schedule_id
+ where ticks.run_id = :run_id and schedules.environment_id = :environment_id
+
+-- name: declared_schedules
+-- The schedules that the tasks of an environment declare.
+select * from schedules where environment_id = :environment_id and type = 'DECLARATIVE' order by task
+
+-- name: add_schedule
+-- A new schedule.
+insert into schedules (id, environment_id, project, type, task, expression, timezone, spread_window, overlap, catch_up,
+                       external_id, deduplication_key, active, tick_at, due_at, created_at, updated_at)
+values (:id, :environment_id, :project, :type, :task, :expression, :timezone, :spread_window, :overlap, :catch_up,
+        :external_id, :deduplication_key, :active, :tick_at, :due_at, :created_at, :updated_at)
+
+-- name: change_schedule
+-- Changes a schedule; what it did last stays.
+update schedules
+   set environment_id = :environment_id, task = :task, expression = :expression, timezone = :timezone,
+       spread_window = :spread_window, overlap = :overlap, catch_up = :catch_up, external_id = :external_id,
+       active = :active, tick_at = :tick_at, due_at = :due_at, updated_at = :updated_at
+ where id = :id
+
+-- name: delete_schedule
+-- Deletes a schedule.
+delete from schedules where id = :id
+
+-- name: delete_refusals
+-- Forgets the ticks of a schedule that made no run.
+delete from ticks where schedule_id = :schedule_id and run_id is null
+
+-- name: tasks_of_live_workers
+-- The tasks of each worker of an environment that is alive, as JSON.
+select tasks from workers where environment_id = :environment_id and lease_until > :now

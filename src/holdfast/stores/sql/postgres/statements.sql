@@ -600,3 +600,52 @@ update packets set due_at = null
 -- name: delete_packets
 -- The objects of :keys are gone.
 delete from packets where key in (select jsonb_array_elements_text(:keys::jsonb)) and deleting = 1
+
+-- name: lock_schedules
+-- Serialises changes of schedules, but not their ticks.
+select pg_advisory_xact_lock(7462007, 0)
+
+-- name: schedule_for_update
+-- A schedule of an environment, locked until the commit.
+select * from schedules where id = :id and environment_id = :environment_id for no key update
+
+-- name: schedule_of_key
+-- The schedule of a project that has a deduplication key, locked until the commit.
+select * from schedules where project = :project and deduplication_key = :key for no key update
+
+-- name: due_schedules
+-- Schedules with a tick whose time has come, the most overdue first, locked, and what matters
+-- of their environments. Those that somebody else decides on now are passed over.
+select schedules.*, environments.type as environment_type, environments.archived_at
+  from schedules join environments on environments.id = schedules.environment_id
+ where schedules.due_at <= :now order by schedules.due_at limit :limit for no key update of schedules skip locked
+
+-- name: known_ticks
+-- Those of the ticks that were decided on. :ticks are [schedule_id, tick_at].
+select ticks.schedule_id, ticks.tick_at
+  from jsonb_array_elements(:ticks::jsonb) as c join ticks
+    on ticks.schedule_id = c.value ->> 0 and ticks.tick_at = (c.value ->> 1)::bigint
+
+-- name: add_ticks
+-- Keeps what became of ticks. :ticks are [schedule_id, tick_at, run_id, refusal].
+insert into ticks (schedule_id, tick_at, run_id, refusal, at)
+select value ->> 0, (value ->> 1)::bigint, value ->> 2, value ->> 3, :now::bigint
+  from jsonb_array_elements(:ticks::jsonb)
+
+-- name: move_schedules
+-- Moves schedules, which are locked, to their next ticks. :moves are [id, tick_at, due_at, last_at, last_run_id].
+update schedules
+   set tick_at = (c.value ->> 1)::bigint, due_at = (c.value ->> 2)::bigint, last_at = (c.value ->> 3)::bigint,
+       last_run_id = c.value ->> 4
+  from jsonb_array_elements(:moves::jsonb) as c
+ where schedules.id = c.value ->> 0
+
+-- name: forget_ticks
+-- Forgets the ticks of runs that are no more. :runs are their ids.
+delete from ticks where run_id in (select jsonb_array_elements_text(:runs::jsonb))
+
+-- name: forget_refusals
+-- Forgets at most :limit ticks that made no run, from before :before.
+delete from ticks where (schedule_id, tick_at) in (
+    select schedule_id, tick_at from ticks where run_id is null and at < :before
+     order by at limit :limit for update skip locked)

@@ -560,3 +560,49 @@ update packets set due_at = null
 -- name: delete_packets
 -- The objects of :keys are gone.
 delete from packets where key in (select value from json_each(:keys)) and deleting = 1
+
+-- name: lock_schedules
+-- Serialises changes of schedules: here the only writer does.
+select 1 as locked where 0
+
+-- name: schedule_for_update
+-- A schedule of an environment.
+select * from schedules where id = :id and environment_id = :environment_id
+
+-- name: schedule_of_key
+-- The schedule of a project that has a deduplication key.
+select * from schedules where project = :project and deduplication_key = :key
+
+-- name: due_schedules
+-- Schedules with a tick whose time has come, the most overdue first, and what matters of their
+-- environments.
+select schedules.*, environments.type as environment_type, environments.archived_at
+  from schedules join environments on environments.id = schedules.environment_id
+ where schedules.due_at <= :now order by schedules.due_at limit :limit
+
+-- name: known_ticks
+-- Those of the ticks that were decided on. :ticks are [schedule_id, tick_at].
+select ticks.schedule_id, ticks.tick_at
+  from json_each(:ticks) as c join ticks
+    on ticks.schedule_id = c.value ->> 0 and ticks.tick_at = c.value ->> 1
+
+-- name: add_ticks
+-- Keeps what became of ticks. :ticks are [schedule_id, tick_at, run_id, refusal].
+insert into ticks (schedule_id, tick_at, run_id, refusal, at)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, :now from json_each(:ticks)
+
+-- name: move_schedules
+-- Moves schedules to their next ticks. :moves are [id, tick_at, due_at, last_at, last_run_id].
+update schedules
+   set tick_at = c.value ->> 1, due_at = c.value ->> 2, last_at = c.value ->> 3, last_run_id = c.value ->> 4
+  from json_each(:moves) as c
+ where schedules.id = c.value ->> 0
+
+-- name: forget_ticks
+-- Forgets the ticks of runs that are no more. :runs are their ids.
+delete from ticks where run_id in (select value from json_each(:runs))
+
+-- name: forget_refusals
+-- Forgets at most :limit ticks that made no run, from before :before.
+delete from ticks where (schedule_id, tick_at) in (
+    select schedule_id, tick_at from ticks where run_id is null and at < :before order by at limit :limit)
