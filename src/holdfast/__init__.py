@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from holdfast.sdk.batch import arun_all, run_all
     from holdfast.sdk.client import Holdfast
     from holdfast.sdk.context import CurrentRun, NoCurrentRun, current_run, progress
+    from holdfast.sdk.cron import Cron
     from holdfast.sdk.decorator import task
     from holdfast.sdk.hooks import Hooks, global_hooks
     from holdfast.sdk.options import Options
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from holdfast.sdk.run import Run
     from holdfast.sdk.step import step
     from holdfast.sdk.task import Bound, Task
+    from holdfast.sdk.tick import Tick
     from holdfast.sdk.token import Token
 
 _HOMES = {
@@ -74,6 +76,7 @@ _HOMES = {
     "BulkAction": "sdk.resources.bulk",
     "BulkActionNotFound": "errors",
     "BulkFilters": "sdk.resources.filters",
+    "Cron": "sdk.cron",
     "CurrentRun": "sdk.context",
     "Deployment": "sdk.resources.deployments",
     "DuplicateName": "sdk.registry",
@@ -115,6 +118,7 @@ _HOMES = {
     "StepTimedOut": "errors",
     "SuspensionSwallowed": "errors",
     "Task": "sdk.task",
+    "Tick": "sdk.tick",
     "Token": "sdk.token",
     "TokenState": "sdk.resources.tokens",
     "TokenTimedOut": "errors",
@@ -142,6 +146,7 @@ __all__ = [
     "BulkAction",
     "BulkActionNotFound",
     "BulkFilters",
+    "Cron",
     "CurrentRun",
     "Deployment",
     "DuplicateName",
@@ -183,6 +188,7 @@ __all__ = [
     "StepTimedOut",
     "SuspensionSwallowed",
     "Task",
+    "Tick",
     "Token",
     "TokenState",
     "TokenTimedOut",

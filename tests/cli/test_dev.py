@@ -1,14 +1,17 @@
 """`holdfast dev`, `start` and `worker` as a user meets them: real processes, real files, real signals."""
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cli.world import Done, Holdfast, Start
+from holdfast.cli.dev import next_of
 
 JOBS = """
 import logging
@@ -37,6 +40,17 @@ def hold(folder: str) -> str:
     while not (Path(folder) / "go").exists():
         assert monotonic() < deadline
     return "held"
+"""
+TIMED = """
+from holdfast import Cron, task
+
+
+@task(cron=Cron("0 9 * * *", tz="Asia/Tokyo"))
+def digest() -> None: ...
+
+
+@task(cron=Cron("0 9 1 1 *", tz="Asia/Tokyo"))
+def yearly() -> None: ...
 """
 KEY = {"HOLDFAST_SECRET_KEY": "tr_prod_journey"}
 
@@ -88,6 +102,28 @@ def test_dev_says_what_matters_in_at_most_eight_lines(holdfast: Holdfast, start:
     assert "http://localhost:" in said
     assert ".holdfast/secret_key" in said
     assert process.end(signal.SIGINT) == 0
+
+
+def test_dev_says_which_schedule_is_next_and_when(start: Start, tmp_path: Path):
+    (tmp_path / "jobs.py").write_text(TIMED)
+    process = start("dev", "jobs.py", "--port", "0")
+    until(lambda: "  next " in process.errors.read_text())
+    said = process.errors.read_text()
+    assert len(said.splitlines()) <= 8
+    line = r"^  cron    (digest|yearly) at \d{4}-\d\d-\d\d 09:00 Asia/Tokyo, the next of 2 schedules$"
+    assert re.search(line, said, re.MULTILINE)
+    assert process.end() == 0
+
+
+def test_the_next_schedule_is_told_by_the_clock_of_its_zone():
+    daily = {"expression": "0 9 * * *", "timezone": "Asia/Tokyo"}
+    noon = round(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp() * 1_000)
+    assert next_of({"digest": daily}, noon) == "digest at 2026-11-25 09:00 Asia/Tokyo"
+    hourly = {"expression": "@hourly", "timezone": "UTC"}
+    assert (
+        next_of({"digest": daily, "clean-up": hourly}, noon)
+        == "clean-up at 2026-11-24 13:00 UTC, the next of 2 schedules"
+    )
 
 
 def test_dev_shows_what_runs_print_and_log_and_how_they_fail(

@@ -29,7 +29,7 @@ def test_importing_loads_nothing_heavy_and_neither_does_decorating() -> None:
     program = f"""
 import sys
 from holdfast import *
-@task(queue=Queue("q", 1), retry=Retry(2), timeout="1m")
+@task(queue=Queue("q", 1), retry=Retry(2), timeout="1m", cron=Cron("0 9 * * 1-5", tz="Europe/Paris"))
 async def work(number: int, *, text: str = "") -> int: ...
 print([name for name in {HEAVY} if name in sys.modules])
 """

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias, assert_type
 
 from holdfast import (
     Bound,
+    Cron,
     Holdfast,
     HoldfastError,
     Queue,
     Retry,
     Run,
+    Schedule,
+    Tick,
     Token,
     arun_all,
     run_all,
@@ -49,6 +52,16 @@ def count() -> int:
     return 1
 
 
+@task(cron=Cron("0 9 * * 1-5", tz="Europe/Paris", window=timedelta(minutes=5)), retry=1)
+def digest(tick: Tick) -> int:
+    return tick.local_time.day
+
+
+@task(cron="@daily")
+async def clean_up(days: int = 7) -> None:
+    print(days)
+
+
 @task
 async def shout(text: str) -> str:
     return text.upper()
@@ -61,6 +74,9 @@ def in_threads(order: Order) -> None:
     assert_type(send_email.bind("a", "b"), Bound[bool])
     assert_type(send_email.options(delay="1h", tags=["x"]).trigger("a", "b"), Run[bool])
     assert_type(count.trigger().result(timeout=3), int)
+    assert_type(digest.trigger(Tick(datetime.now(UTC))), Run[int])
+    assert_type(clean_up.trigger(), Run[None])
+    assert_type(clean_up.schedule, Cron | None)
     assert_type(fulfil.trigger(order), Run[str])
     assert_type(fulfil.trigger(order).result(), str)
     assert_type(fulfil.trigger(order).output, str | None)
@@ -122,6 +138,7 @@ def managing(client: Holdfast) -> None:
     )
     assert_type(client.bulk_actions.cancel(task="fulfil", name="tidy").failure, int)
     assert_type([queue.concurrency_limit for queue in client.queues.list()], list[int | None])
+    assert_type(client.schedules.create(fulfil, "@daily", deduplication_key="k"), Schedule)
     assert_type(client.tokens.create(Order), Token[Order])
     assert_type(client.tokens.create(), Token[Any])
     assert_type(client.variables.retrieve("A").value, str)
@@ -143,12 +160,16 @@ def mistakes(order: Order, client: Holdfast) -> None:
     send_email.trigger("a")  # type: ignore[call-arg]  # a missing argument
     fulfil.trigger("a")  # type: ignore[arg-type]  # a wrong type
     fulfil.options(dealy="1h")  # type: ignore[call-arg]  # a misspelt option
+    digest.trigger(datetime.now(UTC))  # type: ignore[arg-type]  # a time is no tick
+    task(cron=60)(digest.fn)  # type: ignore[call-overload]  # not an interval
+    Cron("@daily", overlap="maybe")  # type: ignore[arg-type]  # a word that it does not know
     fulfil.bind()  # type: ignore[call-arg]  # nothing bound
     wrong: int = fulfil.run(order)  # type: ignore[assignment]  # a wrong result
     print(wrong)
     send("a")  # type: ignore[arg-type]  # a wrong type
     client.runs.list(colour="red")  # type: ignore[call-arg]  # a misspelt filter
     client.bulk_actions.cancel(parent="run_1")  # type: ignore[call-arg]  # a filter of lists only
+    client.schedules.create(fulfil, "@daily")  # type: ignore[call-arg]  # no key
     client.queues.retrieve("a", by="size")  # type: ignore[arg-type]  # neither a name nor an id
     client.batches.create([send_email])  # type: ignore[list-item]  # a task without arguments
     wait.first("run_1")  # type: ignore[type-var]  # neither a run nor a token

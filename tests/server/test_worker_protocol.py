@@ -12,6 +12,7 @@ from server.world import World, ok, read, refused, trigger
 
 pytestmark = pytest.mark.anyio
 
+DAILY = {"expression": "@daily", "timezone": "UTC", "overlap": "skip", "catchUp": "one"}
 REGISTRATION = {"name": "host:1", "fingerprint": "f", "tasks": [{"id": "echo"}]}
 
 
@@ -70,6 +71,16 @@ async def test_a_registered_task_gives_its_settings_to_runs(world: World):
         ({"tasks": [{"id": "a", "payloadSchema": {"type": "nothing"}}]}, 400, "tasks.a.payloadSchema"),
         ({"tasks": [{"id": "a", "payloadSchema": {"$ref": "#/gone"}}]}, 400, "tasks.a.payloadSchema"),
         ({"tasks": [{"id": "a", "payloadSchema": {"pattern": "("}}]}, 400, "tasks.a.payloadSchema"),
+        ({"tasks": [{"id": "a", "schedule": DAILY | {"expression": "0 25 * * *"}}]}, 422, "tasks.a.schedule"),
+        ({"tasks": [{"id": "a", "schedule": DAILY | {"expression": "* " * 300}}]}, 422, "tasks.a.schedule"),
+        (
+            {"tasks": [{"id": "a", "schedule": DAILY | {"timezone": "Europe/Atlantis"}}]},
+            422,
+            "tasks.a.schedule",
+        ),
+        ({"tasks": [{"id": "a", "schedule": DAILY | {"window": "25h"}}]}, 422, "tasks.a.schedule"),
+        ({"tasks": [{"id": "a", "schedule": DAILY | {"overlap": "queue"}}]}, 400, "tasks.0.schedule.overlap"),
+        ({"tasks": [{"id": "a", "schedule": {"expression": "@daily"}}]}, 400, "tasks.0.schedule.timezone"),
         ({"queues": [{"name": "q", "concurrencyLimit": -1}]}, 400, "queues.0.concurrencyLimit"),
         ({"name": 5}, 400, "name"),
         ({"fingerprint": "f" * 129}, 400, "fingerprint"),

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -60,6 +65,8 @@ def dev(
             found = now.supervisor.task_ids if now.supervisor is not None else []
             say(f"  tasks   {listed(found)}")
             say(f"          of {listed(names)}" + ("" if no_reload else ", loaded anew when saved"))
+            if now.supervisor is not None and now.supervisor.schedules:
+                say(f"  cron    {next_of(now.supervisor.schedules, round(time.time() * 1_000))}")
             if kept:
                 say(
                     "  key     in .holdfast/secret_key; `holdfast` commands in this folder find it, others need"
@@ -72,3 +79,14 @@ def dev(
             say("  next    holdfast trigger TASK '\"payload\"' --wait        (Ctrl-C stops)")
 
         run_loop(serve(settings, keys, tasks=names, watch=not no_reload, echo=True, on_ready=ready))
+
+
+def next_of(schedules: Mapping[str, Any], now_ms: int) -> str:
+    """Which task runs by itself next, and when: `schedules` are as workers tell them, by task."""
+    from holdfast.model.schedule import ScheduleSpec, next_tick
+
+    specs = {task: ScheduleSpec(told["expression"], told["timezone"]) for task, told in schedules.items()}
+    at, task = min((next_tick(spec, now_ms), task) for task, spec in specs.items())
+    zone = specs[task].timezone
+    shown = f"{datetime.fromtimestamp(at / 1_000, ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
+    return f"{task} at {shown}" + (f", the next of {len(specs)} schedules" if len(specs) > 1 else "")

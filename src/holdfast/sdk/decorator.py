@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from holdfast.sdk import registry
 from holdfast.sdk.hooks import KINDS, Hooks
 from holdfast.sdk.queue import Queue
 from holdfast.sdk.retry import Retry
 from holdfast.sdk.task import AsyncTask, Duration, Hook, Isolation, SyncTask, Task
+
+if TYPE_CHECKING:
+    from holdfast.sdk.cron import Cron
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +43,7 @@ def task(
     id: str | None = None,
     queue: Queue | str | None = None,
     key: str | None = None,
+    cron: Cron | str | None = None,
     retry: Retry | int | None = None,
     timeout: Duration | None = None,
     ttl: Duration | None = None,
@@ -63,6 +67,7 @@ def task(
     id: str | None = None,
     queue: Queue | str | None = None,
     key: str | None = None,
+    cron: Cron | str | None = None,
     retry: Retry | int | None = None,
     timeout: Duration | None = None,
     ttl: Duration | None = None,
@@ -76,6 +81,7 @@ def task(
     id            the task's name; by default the function's, in kebab case: send_email → "send-email"
     queue         the queue its runs wait in, a `Queue` or the name of one; by default one of its own
     key           path of the concurrency key, such as "order.tenant": begins with a parameter
+    cron          a `Cron`, or an expression such as "0 9 * * *" (in UTC), by which it runs by itself
     retry         a `Retry`, or the number of attempts; by default 3 attempts
     timeout       how long one attempt may take, in whole seconds; the server allows no less than 5 s
     ttl           runs that were not started by then expire
@@ -100,6 +106,7 @@ def task(
             id=id,
             queue=queue,
             key=key,
+            cron=cron,
             retry=retry,
             timeout=timeout,
             ttl=ttl,

@@ -89,6 +89,12 @@ class Shape:
                 args.append(values.pop(name, parameter.default))
         return tuple(args), values
 
+    def arguments_for(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What to call a trigger with for this payload: nothing is injected. Raises PayloadInvalid."""
+        bound = self._visible_signature.bind_partial()
+        bound.arguments.update(self._values(text))
+        return bound.args, bound.kwargs
+
     def encode_output(self, value: Any) -> str:
         """JSON text of what the function returned. Raises OutputInvalid."""
         if value is None and self._returns in (None, Any):
@@ -118,6 +124,15 @@ class Shape:
         except (HoldfastError, PydanticUserError, ValueError, TypeError, RecursionError):
             return None
         return schema or None
+
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether the function can be called without a payload."""
+        try:
+            self._values(None)
+        except PayloadInvalid:
+            return False
+        return True
 
     def key_path(self, key: str) -> str:
         """`key` ("order.tenant") as a path into the payload, which for one parameter is its value.

@@ -46,7 +46,7 @@ from holdfast.sdk.context import (
 )
 from holdfast.sdk.hooks import Hooks
 from holdfast.sdk.options import Options
-from holdfast.sdk.payload import Shape
+from holdfast.sdk.payload import PayloadInvalid, Shape
 from holdfast.sdk.policy import Flow, Request, asked, error_from
 from holdfast.sdk.queue import Queue
 from holdfast.sdk.retry import Retry
@@ -55,6 +55,7 @@ from holdfast.sdk.transport import refuse_in_loop
 from holdfast.sdk.values import digest
 
 if TYPE_CHECKING:
+    from holdfast.sdk.cron import Cron
     from holdfast.wire.workers import WireTask
 
 P = ParamSpec("P")
@@ -64,6 +65,12 @@ R_co = TypeVar("R_co", covariant=True)
 Isolation = Literal["thread", "process"]
 Duration: TypeAlias = timedelta | float | str
 Hook: TypeAlias = Callable[..., Any] | Iterable[Callable[..., Any]]
+
+# What any schedule may give its task.
+TICK = (
+    '{"scheduleId":"sched_1","type":"DECLARATIVE","timestamp":"2026-11-24T09:00:00.000Z",'
+    '"lastTimestamp":"2026-11-23T09:00:00.000Z","timezone":"UTC","upcoming":["2026-11-25T09:00:00.000Z"]}'
+)
 
 
 class Task(Generic[P, R]):
@@ -78,6 +85,7 @@ class Task(Generic[P, R]):
         id: str | None = None,
         queue: Queue | str | None = None,
         key: str | None = None,
+        cron: Cron | str | None = None,
         retry: Retry | int | None = None,
         timeout: Duration | None = None,
         ttl: Duration | None = None,
@@ -95,6 +103,7 @@ class Task(Generic[P, R]):
         self.shape = Shape(fn, f"task {self.id}", local_names)
         self.queue = _queue(queue)
         self.key = key
+        self.schedule = None if cron is None else _schedule(self.id, cron)
         self.retry = Retry(retry) if isinstance(retry, int) else retry or Retry()
         self.timeout_s = None if timeout is None else trigger_options.whole_seconds(timeout, "timeout")
         self.ttl = None if ttl is None else trigger_options.duration_on_wire(ttl, "ttl")
@@ -156,7 +165,7 @@ class Task(Generic[P, R]):
         return self.shape.encode_output(value)
 
     def manifest(self) -> WireTask:
-        """What a worker tells the server about it."""
+        """What a worker tells the server about it. Raises TypeError for a scheduled one whose parameters fit no `Tick`."""
         told: WireTask = {"id": self.id, "retry": self.retry.manifest()}
         if self.queue is not None:
             told["queue"] = self.queue.name
@@ -173,7 +182,23 @@ class Task(Generic[P, R]):
         schema = self.shape.schema()
         if schema is not None:
             told["payloadSchema"] = schema
+        if self.schedule is not None:
+            self._check_parameters(schema)
+            told["schedule"] = self.schedule.manifest()
         return told
+
+    def _check_parameters(self, schema: dict[str, Any] | None) -> None:
+        """That a tick can be its payload, or none where the server sees by the schema that a tick can not."""
+        try:
+            self.shape.decode_arguments(TICK, None)
+        except PayloadInvalid as error:
+            if error.__cause__ is not None:  # its hints can not be read
+                raise
+            if schema is None or not self.shape.takes_nothing:
+                raise TypeError(
+                    f"task {self.id} is scheduled, and its parameters do not fit a tick: "
+                    "it may have none, optional ones, or one annotated `Tick`"
+                ) from error
 
     def _item(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         payload = self.shape.encode_arguments(args, kwargs)
@@ -303,6 +328,16 @@ def _queue(queue: Queue | str | None) -> Queue | None:
     if not isinstance(queue, str) or not queue.strip():
         raise TypeError(f"queue is {queue!r}: expected a Queue or the name of one")
     return registry.queues().get(queue)
+
+
+def _schedule(id: str, cron: Cron | str) -> Cron:
+    from holdfast.sdk.cron import Cron
+
+    if not isinstance(cron, str | Cron):
+        raise TypeError(
+            f'cron of task {id} is {cron!r}: expected a Cron, or an expression such as "0 9 * * *"'
+        )
+    return Cron(cron) if isinstance(cron, str) else cron
 
 
 def _memory_limit(id: str, isolation: str, limit: int | str | None) -> int | None:

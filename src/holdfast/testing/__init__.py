@@ -28,9 +28,12 @@ from holdfast.errors import HoldfastError
 from holdfast.model.duration import duration_ms
 from holdfast.model.status import FINAL, RunStatus
 from holdfast.sdk.client import Holdfast, in_place_of_default
+from holdfast.sdk.cron import Cron
 from holdfast.sdk.options import Duration
+from holdfast.sdk.payload import PayloadInvalid
 from holdfast.sdk.run import Run
 from holdfast.sdk.task import Task
+from holdfast.sdk.tick import Tick
 from holdfast.sdk.token import Token
 from holdfast.server import create_app
 from holdfast.stores import open_store
@@ -43,6 +46,7 @@ R = TypeVar("R")
 
 KEY = "tr_dev_in_memory_only"
 URL = "http://in-memory"
+UPCOMING = 10  # times that a tick tells of
 
 
 class NotYet(HoldfastError):
@@ -175,8 +179,13 @@ class InMemory:
         self._stack.enter_context(in_place_of_default(self.client))
 
     def start(self, task: Task[..., R], *args: Any, **kwargs: Any) -> StartedRun[R]:
-        """Trigger a run, with options by `task.options(…)`, and let it go as far as it can."""
+        """Trigger a run, with options by `task.options(…)`, and let it go as far as it can.
+
+        A scheduled task that is given nothing gets a `Tick` of the present time, if it takes one.
+        """
         self._register()
+        if task.schedule is not None and not args and not kwargs:
+            args, kwargs = _ticked(task, task.schedule, self.clock.ms)
         run = StartedRun(self, task.trigger(*args, **kwargs))
         self.settle()
         return run
@@ -319,6 +328,20 @@ def _in_a_new_world(
         return played(world, task_id, payload, completions, kills)
     finally:
         world.close()
+
+
+def _ticked(task: Task[..., Any], cron: Cron, now_ms: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a run that `cron` would make now."""
+    from pydantic import TypeAdapter
+
+    from holdfast.model.schedule import upcoming
+
+    times = [datetime.fromtimestamp(ms / 1_000, UTC) for ms in upcoming(cron.spec, now_ms, UPCOMING)]
+    tick = Tick(datetime.fromtimestamp(now_ms / 1_000, UTC), timezone=cron.tz, upcoming=tuple(times))
+    try:
+        return task.shape.arguments_for(TypeAdapter(Tick).dump_json(tick).decode())
+    except PayloadInvalid:
+        return (), {}
 
 
 def _shown(outcome: tuple[str, Any, dict[str, Any]]) -> str:

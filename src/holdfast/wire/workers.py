@@ -24,6 +24,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
 from holdfast.model.limits import (
+    MAX_DURATION_TEXT,
     MAX_ENTRIES,
     MAX_ENTRY_NAME,
     MAX_LOG_MESSAGE,
@@ -58,6 +59,16 @@ class WireRetry(TypedDict):
     randomize: bool
 
 
+class WireSchedule(TypedDict):
+    """When a task runs by itself; see model/schedule.py, which also says what is right."""
+
+    expression: Annotated[str, StringConstraints(max_length=1_024)]
+    timezone: Annotated[str, StringConstraints(max_length=256)]
+    window: NotRequired[Annotated[str, StringConstraints(max_length=MAX_DURATION_TEXT)]]
+    overlap: Literal["allow", "skip"]
+    catchUp: Literal["one", "none"]
+
+
 class WireTask(TypedDict):
     id: TaskId
     retry: NotRequired[WireRetry]
@@ -67,6 +78,7 @@ class WireTask(TypedDict):
     machine: NotRequired[Annotated[str, StringConstraints(max_length=64)]]
     key: NotRequired[Annotated[str, StringConstraints(max_length=256)]]
     payloadSchema: NotRequired[dict[str, Any]]
+    schedule: NotRequired[WireSchedule]
 
 
 class WireQueue(TypedDict):

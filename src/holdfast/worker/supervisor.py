@@ -169,6 +169,13 @@ class Supervisor:
         return [] if manifest is None else [task["id"] for task in manifest["tasks"]]
 
     @property
+    def schedules(self) -> dict[str, dict[str, Any]]:
+        """When tasks of the newest code run by themselves: the `WireSchedule` of each that says so."""
+        manifest = self._fleet.manifest
+        tasks = [] if manifest is None else manifest["tasks"]
+        return {task["id"]: task["schedule"] for task in tasks if "schedule" in task}
+
+    @property
     def executor_pids(self) -> list[int]:
         return [child.pid for child in self._fleet.children if child.pid]
 
