@@ -11,7 +11,7 @@ from engine.world import BUG, World, task
 from holdfast.engine import Ended, Engine, NewRun, Registering
 from holdfast.engine import upkeep as keeping
 from holdfast.engine.trigger import trigger
-from holdfast.errors import RunNotFound
+from holdfast.errors import RunNotFound, StoreTooNew, StoreUnavailable
 from holdfast.model.task import QueueSpec, TaskSpec
 from holdfast.stores import Store, open_store
 
@@ -135,6 +135,40 @@ def test_the_upkeep_of_a_server_queues_what_is_due_until_it_is_stopped(store: St
         [made] = await engine.trigger([NewRun(environment_id="dev", task="send", delay=3)])
         stop = asyncio.Event()
         keeping = asyncio.create_task(engine.run_upkeep(stop))
+        clock.advance(3_000)
+        async with asyncio.timeout(10):
+            while (await engine.run("dev", made.id)).status != "QUEUED":
+                await asyncio.sleep(0.01)
+        stop.set()
+        await asyncio.wait_for(keeping, 10)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), StoreTooNew("0099_new"), RuntimeError("a defect")]
+)
+@pytest.mark.parametrize("call", ["read", "write"])
+def test_upkeep_goes_on_after_whatever_went_wrong(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, call: str, error: Exception
+) -> None:
+    """Also where it only looked at the time: nothing but this would queue what is due."""
+
+    async def play() -> None:
+        engine = Engine(store)
+        await engine.register(Registering("dev", "w", "f", [TaskSpec("send", "q")], [], 15_000))
+        [made] = await engine.trigger([NewRun(environment_id="dev", task="send", delay=3)])
+        stop, raised = asyncio.Event(), asyncio.Event()
+
+        async def away(*_: object) -> object:
+            raised.set()
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store, call, away)
+            keeping = asyncio.create_task(engine.run_upkeep(stop))
+            await asyncio.wait_for(raised.wait(), 10)
+            await asyncio.sleep(0)
         clock.advance(3_000)
         async with asyncio.timeout(10):
             while (await engine.run("dev", made.id)).status != "QUEUED":

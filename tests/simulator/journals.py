@@ -42,6 +42,15 @@ def check_journals(name: str, before: Snapshot, after: Snapshot) -> None:
         require(told == counted, "I4", f"{run_id} says {told} of its journal, which has {counted}")
 
 
+def used_by(rows: Sequence[Row]) -> set[str]:
+    """The runs and tokens that entries name, whose results may be asked for again."""
+    used = {row.ref for row in rows if row.ref is not None}
+    for row in rows:
+        if row.kind == "trigger":
+            used |= {one["id"] for one in json.loads(row.value or "[]") if "id" in one}
+    return used
+
+
 def check_journal_reports(
     oracle: Oracle,
     rules: Rules,

@@ -200,6 +200,11 @@ DURABLE = (
     Replanted("I15", "children of an entry are nobody's", children_are_orphans),
     Replanted("I16", "the last entry is not handed over", last_entry_is_left_out),
     Replanted("I16", "a forgotten failure takes a success with it", successes_are_forgotten),
+    Replanted(
+        "I1",
+        "retention takes what a run found by a key",
+        lambda: statement("old_runs", "keeper.finished_at is null", "keeper.finished_at < 0"),
+    ),
     Replanted("I7", "a timed-out token leaves its run waiting", nothing(token, "settle")),
     Replanted("I7", "the last of several is any of them", last_is_any),
     Replanted("I7", "a failure resumes nobody before the last", failure_is_last),

@@ -15,7 +15,7 @@ from holdfast.model.run import Run
 from holdfast.model.status import FREES_KEY, RunStatus
 from simulator.admission import KEY_LIFETIME_MS, REQUEST_LIFETIME_MS, has_queue, is_bad
 from simulator.claims import check_claims
-from simulator.journals import check_journal_reports
+from simulator.journals import check_journal_reports, used_by
 from simulator.oracle import Oracle
 from simulator.reports import check_reports
 from simulator.snapshot import Snapshot
@@ -282,6 +282,16 @@ def _retention(now: int, items: Sequence[Any], before: Snapshot, after: Snapshot
         run = before.runs[run_id]
         old = run.finished_at is not None and run.finished_at < now - keep[run.environment_id]
         require(old, "I1", f"retention deleted {run_id}, finished at {run.finished_at}, now {now}")
+    gone = (before.runs.keys() - after.runs.keys()) | (before.tokens.keys() - after.tokens.keys())
+    if not gone:
+        return
+    for run_id, rows in after.journals.items():
+        if run_id in after.runs and after.runs[run_id].finished_at is None:
+            missed = gone & used_by(rows)
+            require(not missed, "I1", f"retention deleted {sorted(missed)}, which {run_id} uses")
+    for run_id, waits in after.waits.items():
+        missed = gone & {wait.target for wait in waits}
+        require(not missed, "I7", f"retention deleted {sorted(missed)}, which {run_id} waits for")
 
 
 def _tags(items: Sequence[Any], results: Sequence[Any], after: Snapshot) -> None:

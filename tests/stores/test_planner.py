@@ -93,16 +93,15 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
     ("due_waits", {"now": 1, "limit": 500}, "waits_due"),
     ("time_out_waitpoints", {"now": 1, "output": "{}", "limit": 500}, "waitpoints_due"),
     ("waitpoint_of_key", {"environment_id": "dev", "key": "k"}, "waitpoints_by_key"),
+    ("delete_journals", {"ids": '["r"]', "entries": 500}, "journal_pkey"),
     (
-        "delete_journals",
-        {"environment_id": "dev", "id_before": "run_0", "before": 1, "limit": 500, "entries": 500},
-        "runs_by_environment",
-    ),
-    (
-        "delete_waitpoints",
+        "old_waitpoints",
         {"environment_id": "dev", "id_before": "waitpoint_0", "before": 1, "limit": 500},
         "waitpoints_",  # ids of all environments sort by creation: either index will do
     ),
+    ("delete_waitpoints", {"ids": '["t"]'}, "waitpoints_pkey"),
+    ("keep_runs", {"uses": '[["r","s"]]'}, "runs_pkey"),
+    ("keep_waitpoints", {"uses": '[["t","s"]]'}, "waitpoints_"),
     (
         "bulk_window",
         {"environment_id": "dev", "after": "run_0", "until": "run_z", "looked": 1_000},
@@ -120,10 +119,11 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
     ("delete_batches", {"environment_id": "dev", "before": 1, "limit": 500}, "batches_by_age"),
     ("logs", {"run_id": "r", "after": 0, "limit": 100}, "logs_by_run"),
     (
-        "delete_finished",
+        "old_runs",
         {"environment_id": "dev", "id_before": "run_0", "before": 1, "limit": 500},
         "runs_by_environment",
     ),
+    ("delete_finished", {"ids": '["r"]'}, "runs_pkey"),
 ]
 LISTS = [
     ("runs.environment_id = 'dev'", "runs_by_environment"),

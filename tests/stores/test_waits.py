@@ -276,6 +276,69 @@ def test_a_report_that_comes_twice_at_once_is_written_once(world: World, server:
     assert world.run(run.id).entries == len(world.journal(run.id)) == 2
 
 
+def old_run(world: World, worker: str, key: str) -> str:
+    """A run of nobody's that retention may take."""
+    run_id = world.trigger("child", idempotency_key=key)
+    [run] = world.claim(worker)
+    world.succeed(worker, run)
+    world.after(10_000, worker)
+    return run_id
+
+
+def found_by_key(world: World, worker: str, run: Run, key: str) -> Reported:
+    new = NewRun(environment_id="dev", task="child", parent_id=run.id, idempotency_key=key)
+    said = {"kind": "triggers", "run": run.id, "lease": run.lease, "first": 0, "items": [new]}
+    return Reported(worker, "dev", {**said, "scope": "", "name": "children", "args": None})
+
+
+def test_retention_leaves_what_somebody_begins_to_use(world: World, server: Begin) -> None:
+    worker = world.worker("send", "child")
+    old = old_run(world, worker, "k")
+    world.trigger()
+    run = world.claim_one(worker)
+    uses = server(report, found_by_key(world, worker, run, "k")).stopped()
+    keeps = server(upkeep.retain, upkeep.Retention("dev", 1_000)).stopped()
+    assert keeps.commit() == 0
+    assert old in uses.commit().value
+    assert world.do(upkeep.retain, upkeep.Retention("dev", 1_000)) == 0
+    assert world.status(old) == "COMPLETED_SUCCESSFULLY"
+
+
+def test_retention_that_has_locked_a_run_sees_who_began_to_use_it_before(
+    world: World, server: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first statement looked before the other committed; what it deletes is asked for anew."""
+    worker = world.worker("send", "child")
+    old = old_run(world, worker, "k")
+    world.trigger()
+    run = world.claim_one(worker)
+    uses = server(report, found_by_key(world, worker, run, "k")).stopped()
+    sound = Tx.ids
+
+    def ids(tx: Tx, statement: str, **parameters: Any) -> list[str]:
+        if statement != "old_runs":
+            return sound(tx, statement, **parameters)
+        found = sound(tx, statement, **parameters)
+        assert found == []  # the other holds it
+        uses.commit()
+        return [old]  # as if it had been locked in the moment after that commit
+
+    monkeypatch.setattr(Tx, "ids", ids)
+    assert server(upkeep.retain, upkeep.Retention("dev", 1_000)).stopped().commit() == 0
+    assert world.status(old) == "COMPLETED_SUCCESSFULLY"
+
+
+def test_who_begins_to_use_what_is_being_deleted_does_not_wait_for_it(world: World, server: Begin) -> None:
+    worker = world.worker("send", "child")
+    old = old_run(world, worker, "k")
+    world.trigger()
+    run = world.claim_one(worker)
+    keeps = server(upkeep.retain, upkeep.Retention("dev", 1_000)).stopped()
+    uses = server(report, found_by_key(world, worker, run, "k")).stopped()
+    assert keeps.commit() == 1
+    assert old in uses.commit().value  # it is gone, as it would be a moment later without the key
+
+
 def test_two_servers_under_load_forget_no_parent(migrated_postgres_url: str) -> None:
     """Parents of three levels that wait for all of theirs, four workers on two servers, everything at once."""
     databases.emptied(migrated_postgres_url)

@@ -7,6 +7,7 @@ the only place where async meets the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -463,7 +464,9 @@ class Engine:
                     delay = await self.upkeep()
                 except Exception:  # whatever is wrong now, what is due later must not be left for ever
                     log.exception("upkeep failed; it is tried again in a second")
-                    delay = POLL_SECONDS
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), POLL_SECONDS)
+                    continue
                 if delay > 0:
                     waiting: list[Awaitable[Any]] = [listener.wait(delay), stop.wait()]
                     tasks = [asyncio.ensure_future(waited) for waited in waiting]

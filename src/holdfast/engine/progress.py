@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from holdfast.engine.kept import keep
 from holdfast.engine.reporting import FENCED, Answer, Reported, is_live, refused
 from holdfast.engine.token import create_tokens, token_key
 from holdfast.engine.trigger import NewRun, Triggered, trigger
@@ -20,6 +21,7 @@ from holdfast.model.run import Run
 from holdfast.stores.base import Tx, batch
 
 JOURNALLED = frozenset({"entries", "triggers", "token"})
+USING = frozenset({"done", "first"})  # entries that name a run or token whose result is needed again
 FORGETTING: Mapping[str, Any] = {
     "scope": "",
     "kind": "forget",
@@ -89,9 +91,15 @@ def _append(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: 
         )
     )
     rows: list[tuple[Any, ...]] = []
+    used: list[tuple[str, str]] = []
     for index in indexes:
         said = items[index].report
         if said["run"] in taken:
+            used += [
+                (entry["ref"], said["run"])
+                for entry in filled[index]
+                if entry["kind"] in USING and entry["ref"]
+            ]
             rows += [
                 entry_row(said["run"], seq, entry) for seq, entry in enumerate(filled[index], said["first"])
             ]
@@ -101,6 +109,7 @@ def _append(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: 
             ]
             answers[index] = Answer("ok", now=tx.now, values=values if any(values) else None)
     tx.add_entries(rows)
+    keep(tx, used)
     if others := [index for index in indexes if answers[index] is None]:
         runs = _runs(tx, items, others)
         for index in others:
@@ -122,11 +131,13 @@ def _make(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: li
     children = _children(tx, {index: items[index].report for index in making})
     changes: list[list[Any]] = []
     rows: list[tuple[Any, ...]] = []
+    found: list[tuple[str, str]] = []
     for index, run in making.items():
         said = items[index].report
         entry = {**said, "kind": "trigger", "ok": True, "ref": None}
         if index in children:
             entry["value"] = json.dumps(children[index], ensure_ascii=False)
+            found += [(told["id"], run.id) for told in children[index] if told.get("isCached")]
         else:
             [made] = create_tokens(tx, [said["new"]])
             if isinstance(made, HoldfastError):
@@ -134,6 +145,8 @@ def _make(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: li
                 continue
             told = {"id": made.id, "isCached": made.is_cached, **said["sign"](made.id, tx.now)}
             entry |= {"kind": "token", "value": json.dumps(told), "ref": made.id}
+            if made.is_cached:
+                found.append((made.id, run.id))
         size = len(entry["value"].encode())
         changes.append([run.id, run.lease, items[index].worker_id, said["first"], 1, size])
         rows.append(entry_row(run.id, said["first"], entry))
@@ -142,6 +155,7 @@ def _make(tx: Tx, items: Sequence[Reported], indexes: Sequence[int], answers: li
         # What names the things that were made is bounded by the report, so it is not refused for its bytes.
         tx.do("append_entries", changes=batch(changes), now=tx.now, max_entries=2**53, max_bytes=2**53)
         tx.add_entries(rows)
+        keep(tx, found)
 
 
 def _children(tx: Tx, asked: Mapping[int, Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:

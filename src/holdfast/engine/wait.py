@@ -12,13 +12,14 @@ target that is locked by somebody is looked at again a moment later, by upkeep (
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from holdfast.engine.kept import keep
 from holdfast.engine.wake import wake_after_attempt, wake_before_others
 from holdfast.model.run import Run, resumed, suspended
 from holdfast.model.status import FINAL, RunStatus
-from holdfast.model.wait import Ended, Wait, Wake, distinct, resumes
+from holdfast.model.wait import Ended, Wait, Wake, distinct, is_token, resumes
 from holdfast.stores.base import Tx, batch
 
 LOOK_AGAIN_MS = 50
@@ -37,11 +38,13 @@ class Suspension:
 class Targets:
     """What is known of runs and tokens: the environment of each, and whether it failed if it has ended.
 
-    busy  being written by somebody else just now
+    busy    being written by somebody else just now
+    owners  the run that made it
     """
 
     ended: Mapping[str, tuple[str, bool | None]]
     busy: frozenset[str]
+    owners: Mapping[str, str | None] = field(default_factory=dict)
 
     def failed(self, target: str, environment_id: str) -> bool | None:
         """None while it goes on. What does not exist here, or not any more, counts as failed."""
@@ -56,7 +59,9 @@ def suspend(tx: Tx, asked: Sequence[Suspension]) -> None:
 
     Takes locks that others wait for, so no other lock may be taken after it.
     """
-    known = _look(tx, {wait.target for one in asked for wait in one.waits if wait.target is not None})
+    uses = [(wait.target, one.run.id) for one in asked for wait in one.waits if wait.target is not None]
+    known = _look(tx, {target for target, _ in uses})
+    keep(tx, ((target, run_id) for target, run_id in uses if known.owners.get(target) != run_id))
     before = {one.run.id: one.run for one in asked}
     after: list[Run] = []
     rows: list[list[Any]] = []
@@ -150,7 +155,7 @@ def _look(tx: Tx, targets: set[str]) -> Targets:
     known = {
         row["id"]: (row["environment_id"], has_failed(row["status"])) for row in rows if row["id"] not in busy
     }
-    return Targets(known, busy)
+    return Targets(known, busy, {row["id"]: row["owner"] for row in rows if row["id"] not in busy})
 
 
 def _look_again(
@@ -204,10 +209,6 @@ def _resume(
 
 def _suspended(runs: Iterable[Run]) -> dict[str, Run]:
     return {run.id: run for run in runs if run.status is RunStatus.WAITING_TO_RESUME}
-
-
-def is_token(target: str) -> bool:
-    return target.startswith("waitpoint_")
 
 
 def has_failed(status: str) -> bool | None:

@@ -82,3 +82,7 @@ def distinct(waits: Sequence[Wait]) -> list[Wait]:
         if place not in kept or _EAGER[wait.wake] > _EAGER[kept[place].wake]:
             kept[place] = wait
     return list(kept.values())
+
+
+def is_token(target: str) -> bool:
+    return target.startswith("waitpoint_")

@@ -16,7 +16,7 @@ EVERY_SECONDS = 60.0
 
 
 async def run_sweeps(engine: Engine, objects: Objects, stop: asyncio.Event) -> None:
-    """Until `stop`. An object store that is away is tried again a minute later."""
+    """Until `stop`. Whatever goes wrong is tried again a minute later."""
     while not stop.is_set():
         try:
             while not stop.is_set() and await sweep(engine, objects):
@@ -24,6 +24,8 @@ async def run_sweeps(engine: Engine, objects: Objects, stop: asyncio.Event) -> N
             await objects.tidy()
         except (ObjectStoreUnavailable, StoreUnavailable) as error:
             log.warning("packets that nobody uses stay for now: %s", error)
+        except Exception:  # a task that ended would never be missed
+            log.exception("packets that nobody uses stay for now")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EVERY_SECONDS):
                 await stop.wait()

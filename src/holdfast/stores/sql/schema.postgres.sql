@@ -153,6 +153,14 @@ table journal with (autovacuum_vacuum_insert_scale_factor=0.0, autovacuum_vacuum
   constraint journal_pkey PRIMARY KEY (run_id, seq)
   CREATE UNIQUE INDEX journal_pkey ON journal USING btree (run_id, seq)
 
+table kept_for
+    target text collate "C" not null
+    run_id text collate "C" not null
+  constraint kept_for_pkey PRIMARY KEY (run_id, target)
+  constraint kept_for_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(id) ON DELETE CASCADE
+  CREATE INDEX kept_for_by_target ON kept_for USING btree (target)
+  CREATE UNIQUE INDEX kept_for_pkey ON kept_for USING btree (run_id, target)
+
 table logs
     id bigint not null identity
     run_id text collate "C" not null
@@ -296,6 +304,34 @@ table runs with (fillfactor=70, autovacuum_vacuum_scale_factor=0.0, autovacuum_v
   CREATE INDEX runs_unsuccessful ON runs USING btree (environment_id, status, id) WHERE ((finished_at IS NOT NULL) AND (status <> 'COMPLETED_SUCCESSFULLY'::text))
   CREATE UNIQUE INDEX runs_pkey ON runs USING btree (id)
 
+table schedules
+    id text collate "C" not null
+    environment_id text collate "C" not null
+    project text collate "C" not null
+    type text collate "C" not null
+    task text collate "C" not null
+    expression text not null
+    timezone text not null
+    spread_window text
+    overlap text not null
+    catch_up text not null
+    external_id text collate "C"
+    deduplication_key text collate "C"
+    active bigint not null default 1
+    tick_at bigint not null
+    due_at bigint
+    last_at bigint
+    last_run_id text collate "C"
+    created_at bigint not null
+    updated_at bigint not null
+  constraint schedules_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
+  constraint schedules_pkey PRIMARY KEY (id)
+  CREATE INDEX schedules_by_environment ON schedules USING btree (environment_id, id)
+  CREATE INDEX schedules_due ON schedules USING btree (due_at) WHERE (due_at IS NOT NULL)
+  CREATE UNIQUE INDEX schedules_by_key ON schedules USING btree (project, deduplication_key) WHERE (deduplication_key IS NOT NULL)
+  CREATE UNIQUE INDEX schedules_by_task ON schedules USING btree (environment_id, task) WHERE (type = 'DECLARATIVE'::text)
+  CREATE UNIQUE INDEX schedules_pkey ON schedules USING btree (id)
+
 table tasks
     environment_id text collate "C" not null
     id text collate "C" not null
@@ -305,6 +341,18 @@ table tasks
   constraint tasks_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environments(id)
   constraint tasks_pkey PRIMARY KEY (environment_id, id)
   CREATE UNIQUE INDEX tasks_pkey ON tasks USING btree (environment_id, id)
+
+table ticks
+    schedule_id text collate "C" not null
+    tick_at bigint not null
+    run_id text collate "C"
+    refusal text
+    at bigint not null
+  constraint ticks_pkey PRIMARY KEY (schedule_id, tick_at)
+  CREATE INDEX ticks_by_schedule ON ticks USING btree (schedule_id, run_id) WHERE (run_id IS NOT NULL)
+  CREATE INDEX ticks_refused ON ticks USING btree (at) WHERE (run_id IS NULL)
+  CREATE UNIQUE INDEX ticks_by_run ON ticks USING btree (run_id) WHERE (run_id IS NOT NULL)
+  CREATE UNIQUE INDEX ticks_pkey ON ticks USING btree (schedule_id, tick_at)
 
 table used_tokens
     digest text collate "C" not null

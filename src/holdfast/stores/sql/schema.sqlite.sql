@@ -148,6 +148,14 @@ CREATE TABLE journal (
     primary key (run_id, seq)
 ) strict, without rowid;
 
+CREATE TABLE kept_for (
+    target  text not null,
+    run_id  text not null references runs (id) on delete cascade,
+    primary key (run_id, target)
+) strict, without rowid;
+
+CREATE INDEX kept_for_by_target on kept_for (target);
+
 CREATE TABLE logs (
     id       integer primary key,
     run_id   text not null references runs (id) on delete cascade,
@@ -288,6 +296,36 @@ CREATE INDEX runs_unfinished on runs (environment_id, id) where finished_at is n
 CREATE INDEX runs_unsuccessful on runs (environment_id, status, id)
     where finished_at is not null and status <> 'COMPLETED_SUCCESSFULLY';
 
+CREATE TABLE schedules (
+    id                 text primary key,
+    environment_id     text not null references environments (id),
+    project            text not null,
+    type               text not null,
+    task               text not null,
+    expression         text not null,
+    timezone           text not null,
+    spread_window      text,
+    overlap            text not null,
+    catch_up           text not null,
+    external_id        text,
+    deduplication_key  text,
+    active             integer not null default 1,
+    tick_at            integer not null,
+    due_at             integer,
+    last_at            integer,
+    last_run_id        text,
+    created_at         integer not null,
+    updated_at         integer not null
+) strict, without rowid;
+
+CREATE INDEX schedules_by_environment on schedules (environment_id, id);
+
+CREATE UNIQUE INDEX schedules_by_key on schedules (project, deduplication_key) where deduplication_key is not null;
+
+CREATE UNIQUE INDEX schedules_by_task on schedules (environment_id, task) where type = 'DECLARATIVE';
+
+CREATE INDEX schedules_due on schedules (due_at) where due_at is not null;
+
 CREATE TABLE tasks (
     environment_id  text not null references environments (id),
     id              text not null,
@@ -295,6 +333,21 @@ CREATE TABLE tasks (
     spec            text not null, retired integer not null default 0,
     primary key (environment_id, id)
 ) strict, without rowid;
+
+CREATE TABLE ticks (
+    schedule_id  text not null,
+    tick_at      integer not null,
+    run_id       text,
+    refusal      text,
+    at           integer not null,
+    primary key (schedule_id, tick_at)
+) strict, without rowid;
+
+CREATE UNIQUE INDEX ticks_by_run on ticks (run_id) where run_id is not null;
+
+CREATE INDEX ticks_by_schedule on ticks (schedule_id, run_id) where run_id is not null;
+
+CREATE INDEX ticks_refused on ticks (at) where run_id is null;
 
 CREATE TABLE used_tokens (
     digest      text primary key,

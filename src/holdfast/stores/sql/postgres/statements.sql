@@ -269,12 +269,12 @@ select id, task, status, error,
 -- name: wait_on_runs
 -- Whether runs have ended, for those who begin to wait for them. What is answered can not end before the commit; what
 -- is being written now is not answered, so that nobody who holds these locks ever waits. :ids are run ids.
-select id, environment_id, status from runs
+select id, environment_id, status, parent_id as owner from runs
  where id in (select jsonb_array_elements_text(:ids::jsonb)) for share skip locked
 
 -- name: wait_on_waitpoints
 -- The same for tokens. :ids are theirs.
-select id, environment_id, status from waitpoints
+select id, environment_id, status, run_id as owner from waitpoints
  where id in (select jsonb_array_elements_text(:ids::jsonb)) for share skip locked
 
 -- name: waitpoints_by_id
@@ -295,13 +295,22 @@ update waitpoints
      order by timeout_at limit :limit for update skip locked)
 returning id
 
+-- name: old_waitpoints
+-- Retention: at most :limit tokens that were complete before :before, locked, but none of a run that goes on, and none that
+-- is kept for one.
+select id from waitpoints
+ where environment_id = :environment_id and id < :id_before and completed_at < :before
+   and not exists (select 1 from runs where runs.id = waitpoints.run_id and runs.finished_at is null)
+   and not exists (select 1 from kept_for join runs as keeper on keeper.id = kept_for.run_id
+                    where kept_for.target = waitpoints.id and keeper.finished_at is null)
+ order by id limit :limit for update skip locked
+
 -- name: delete_waitpoints
--- Retention: deletes at most :limit tokens that were complete before :before, but none whose run goes on.
-delete from waitpoints where id in (
-    select id from waitpoints
-     where environment_id = :environment_id and id < :id_before and completed_at < :before
-       and not exists (select 1 from runs where runs.id = waitpoints.run_id and runs.finished_at is null)
-     order by id limit :limit for update skip locked)
+-- Deletes tokens, but none that a run began to use before they were locked. :ids are theirs.
+delete from waitpoints
+ where id in (select jsonb_array_elements_text(:ids::jsonb))
+   and not exists (select 1 from kept_for join runs as keeper on keeper.id = kept_for.run_id
+                    where kept_for.target = waitpoints.id and keeper.finished_at is null)
 
 -- name: save_variables
 -- Sets variables, new or not. :variables are [environment_id, name, sealed, bytes, is_secret].
@@ -311,6 +320,30 @@ select value ->> 0, value ->> 1, value ->> 2, (value ->> 3)::int, (value ->> 4):
     on conflict (environment_id, name)
     do update set sealed = excluded.sealed, bytes = excluded.bytes, is_secret = excluded.is_secret,
                   updated_at = excluded.updated_at
+
+-- name: keep_runs
+-- Keeps runs for others than their parents. :uses are [run, the one that uses it]. One that is being deleted is gone.
+insert into kept_for (target, run_id)
+select used.id, c.value ->> 1
+  from jsonb_array_elements(:uses::jsonb) as c
+ cross join lateral (
+    select id from runs
+     where id = c.value ->> 0 and parent_id is distinct from c.value ->> 1
+       and environment_id = (select environment_id from runs where id = c.value ->> 1)
+       for key share skip locked) as used
+    on conflict do nothing
+
+-- name: keep_waitpoints
+-- Keeps tokens for runs that did not make them. :uses are [token, run].
+insert into kept_for (target, run_id)
+select used.id, c.value ->> 1
+  from jsonb_array_elements(:uses::jsonb) as c
+ cross join lateral (
+    select id from waitpoints
+     where id = c.value ->> 0 and run_id is distinct from c.value ->> 1
+       and environment_id = (select environment_id from runs where id = c.value ->> 1)
+       for key share skip locked) as used
+    on conflict do nothing
 
 -- name: add_waits
 -- Keeps what suspended runs wait for. :waits are [run_id, part, number, target, due_at, wake].
@@ -454,28 +487,30 @@ insert into logs (run_id, attempt, at, level, logger, message)
 select value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint, value ->> 3, value ->> 4, value ->> 5
   from jsonb_array_elements(:logs::jsonb)
 
+-- name: old_runs
+-- Retention: at most :limit runs that finished before :before, locked, but none that a run may ask for that goes on:
+-- its children, and what is kept for it.
+select id from runs
+ where environment_id = :environment_id and id < :id_before and finished_at < :before
+   and not exists (select 1 from runs as parent where parent.id = runs.parent_id and parent.finished_at is null)
+   and not exists (select 1 from kept_for join runs as keeper on keeper.id = kept_for.run_id
+                    where kept_for.target = runs.id and keeper.finished_at is null)
+ order by id limit :limit for update skip locked
+
 -- name: delete_journals
--- Retention: deletes at most :entries journal entries of the runs that delete_finished is to delete next. Returns the
--- run of each.
+-- Deletes at most :entries journal entries of runs. :ids are theirs. Returns the run of each.
 delete from journal where (run_id, seq) in (
-    select journal.run_id, journal.seq
-      from (select id from runs
-             where environment_id = :environment_id and id < :id_before and finished_at < :before and entries > 0
-               and not exists (select 1 from runs as parent
-                                where parent.id = runs.parent_id and parent.finished_at is null)
-             order by id limit :limit) as old
-      join journal on journal.run_id = old.id
-     limit :entries)
+    select run_id, seq from journal where run_id in (select jsonb_array_elements_text(:ids::jsonb)) limit :entries)
 returning run_id
 
 -- name: delete_finished
--- Retention: deletes at most :limit runs that finished before :before and have no journal any more, but no child of a
--- run that goes on, which may ask for its result. Returns their ids.
-delete from runs where id in (
-    select id from runs where environment_id = :environment_id and id < :id_before and finished_at < :before
-       and not exists (select 1 from runs as parent where parent.id = runs.parent_id and parent.finished_at is null)
-       and not exists (select 1 from journal where journal.run_id = runs.id)
-     order by id limit :limit for update skip locked)
+-- Deletes those of the runs that have no journal any more, and that nobody began to use before they were locked. :ids
+-- are theirs. Returns their ids.
+delete from runs
+ where id in (select jsonb_array_elements_text(:ids::jsonb))
+   and not exists (select 1 from journal where journal.run_id = runs.id)
+   and not exists (select 1 from kept_for join runs as keeper on keeper.id = kept_for.run_id
+                    where kept_for.target = runs.id and keeper.finished_at is null)
 returning id
 
 -- name: delete_requests

@@ -254,11 +254,11 @@ select id, task, status, error,
 
 -- name: wait_on_runs
 -- Whether runs have ended, for those who begin to wait for them: here only one writes at a time. :ids are run ids.
-select id, environment_id, status from runs where id in (select value from json_each(:ids))
+select id, environment_id, status, parent_id as owner from runs where id in (select value from json_each(:ids))
 
 -- name: wait_on_waitpoints
 -- The same for tokens. :ids are theirs.
-select id, environment_id, status from waitpoints where id in (select value from json_each(:ids))
+select id, environment_id, status, run_id as owner from waitpoints where id in (select value from json_each(:ids))
 
 -- name: waitpoints_by_id
 -- Tokens by id. :ids are theirs.
@@ -276,13 +276,19 @@ update waitpoints
     select id from waitpoints where status = 'WAITING' and timeout_at <= :now order by timeout_at limit :limit)
 returning id
 
+-- name: old_waitpoints
+-- Retention: at most :limit tokens that were complete before :before, but none of a run that goes on, and none that
+-- is kept for one.
+select id from waitpoints
+ where environment_id = :environment_id and id < :id_before and completed_at < :before
+   and not exists (select 1 from runs where runs.id = waitpoints.run_id and runs.finished_at is null)
+   and not exists (select 1 from kept_for join runs as keeper on keeper.id = kept_for.run_id
+                    where kept_for.target = waitpoints.id and keeper.finished_at is null)
+ order by id limit :limit
+
 -- name: delete_waitpoints
--- Retention: deletes at most :limit tokens that were complete before :before, but none whose run goes on.
-delete from waitpoints where id in (
-    select id from waitpoints
-     where environment_id = :environment_id and id < :id_before and completed_at < :before
-       and not exists (select 1 from runs where runs.id = waitpoints.run_id and runs.finished_at is null)
-     order by id limit :limit)
+-- Deletes tokens. :ids are theirs.
+delete from waitpoints where id in (select value from json_each(:ids))
 
 -- name: save_variables
 -- Sets variables, new or not. :variables are [environment_id, name, sealed, bytes, is_secret].
@@ -292,6 +298,26 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, :now, :n
     on conflict (environment_id, name)
     do update set sealed = excluded.sealed, bytes = excluded.bytes, is_secret = excluded.is_secret,
                   updated_at = excluded.updated_at
+
+-- name: keep_runs
+-- Keeps runs for others than their parents. :uses are [run, the one that uses it].
+insert into kept_for (target, run_id)
+select used.id, c.value ->> 1
+  from json_each(:uses) as c
+  join runs as used on used.id = c.value ->> 0
+  join runs as keeper on keeper.id = c.value ->> 1 and keeper.environment_id = used.environment_id
+ where used.parent_id is not keeper.id
+    on conflict do nothing
+
+-- name: keep_waitpoints
+-- Keeps tokens for runs that did not make them. :uses are [token, run].
+insert into kept_for (target, run_id)
+select used.id, c.value ->> 1
+  from json_each(:uses) as c
+  join waitpoints as used on used.id = c.value ->> 0
+  join runs as keeper on keeper.id = c.value ->> 1 and keeper.environment_id = used.environment_id
+ where used.run_id is not keeper.id
+    on conflict do nothing
 
 -- name: add_waits
 -- Keeps what suspended runs wait for. :waits are [run_id, part, number, target, due_at, wake].
@@ -427,28 +453,27 @@ select worker_id, id, lease from runs
 insert into logs (run_id, attempt, at, level, logger, message)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 from json_each(:logs)
 
+-- name: old_runs
+-- Retention: at most :limit runs that finished before :before, but none that a run may ask for that goes on:
+-- its children, and what is kept for it.
+select id from runs
+ where environment_id = :environment_id and id < :id_before and finished_at < :before
+   and not exists (select 1 from runs as parent where parent.id = runs.parent_id and parent.finished_at is null)
+   and not exists (select 1 from kept_for join runs as keeper on keeper.id = kept_for.run_id
+                    where kept_for.target = runs.id and keeper.finished_at is null)
+ order by id limit :limit
+
 -- name: delete_journals
--- Retention: deletes at most :entries journal entries of the runs that delete_finished is to delete next. Returns the
--- run of each.
+-- Deletes at most :entries journal entries of runs. :ids are theirs. Returns the run of each.
 delete from journal where (run_id, seq) in (
-    select journal.run_id, journal.seq
-      from (select id from runs
-             where environment_id = :environment_id and id < :id_before and finished_at < :before and entries > 0
-               and not exists (select 1 from runs as parent
-                                where parent.id = runs.parent_id and parent.finished_at is null)
-             order by id limit :limit) as old
-      join journal on journal.run_id = old.id
-     limit :entries)
+    select run_id, seq from journal where run_id in (select value from json_each(:ids)) limit :entries)
 returning run_id
 
 -- name: delete_finished
--- Retention: deletes at most :limit runs that finished before :before and have no journal any more, but no child of a
--- run that goes on, which may ask for its result. Returns their ids.
-delete from runs where id in (
-    select id from runs where environment_id = :environment_id and id < :id_before and finished_at < :before
-       and not exists (select 1 from runs as parent where parent.id = runs.parent_id and parent.finished_at is null)
-       and not exists (select 1 from journal where journal.run_id = runs.id)
-     order by id limit :limit)
+-- Deletes those of the runs that have no journal any more. :ids are theirs. Returns their ids.
+delete from runs
+ where id in (select value from json_each(:ids))
+   and not exists (select 1 from journal where journal.run_id = runs.id)
 returning id
 
 -- name: delete_requests
