@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from holdfast.sdk.resources.filters import BulkFilters, RunFilters
     from holdfast.sdk.resources.queues import QueueState
     from holdfast.sdk.resources.runs import LogRecord
+    from holdfast.sdk.resources.schedules import LastTick, Schedule
     from holdfast.sdk.resources.tokens import TokenState
     from holdfast.sdk.resources.trace import RunEvent, Span, Trace
     from holdfast.sdk.resources.variables import Variable
@@ -88,6 +89,7 @@ _HOMES = {
     "Hooks": "sdk.hooks",
     "InvalidRequest": "errors",
     "JournalFull": "errors",
+    "LastTick": "sdk.resources.schedules",
     "LogRecord": "sdk.resources.runs",
     "NoCurrentRun": "sdk.context",
     "NotAuthorised": "errors",
@@ -112,6 +114,7 @@ _HOMES = {
     "RunNotFound": "errors",
     "RunResult": "sdk.resources.batches",
     "RunTimedOut": "errors",
+    "Schedule": "sdk.resources.schedules",
     "ServerUnreachable": "errors",
     "Span": "sdk.resources.trace",
     "StepFailed": "errors",
@@ -158,6 +161,7 @@ __all__ = [
     "Hooks",
     "InvalidRequest",
     "JournalFull",
+    "LastTick",
     "LogRecord",
     "NoCurrentRun",
     "NotAuthorised",
@@ -182,6 +186,7 @@ __all__ = [
     "RunNotFound",
     "RunResult",
     "RunTimedOut",
+    "Schedule",
     "ServerUnreachable",
     "Span",
     "StepFailed",

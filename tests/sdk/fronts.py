@@ -10,7 +10,7 @@ import pytest
 
 FRONTS = pytest.mark.parametrize("front", ["blocking", "async"])
 ITERATORS = {("Runs", "list"), ("Runs", "logs"), ("Tokens", "list"), ("Queues", "list")}
-ITERATORS |= {("BulkActions", "list"), ("Deployments", "list")}
+ITERATORS |= {("BulkActions", "list"), ("Deployments", "list"), ("Schedules", "list")}
 
 
 def twin(name: str) -> str:

@@ -23,6 +23,7 @@ RESOURCES = (
     "batches",
     "bulk_actions",
     "queues",
+    "schedules",
     "tokens",
     "variables",
     "deployments",
@@ -81,14 +82,14 @@ async def test_what_blocks_is_refused_inside_an_event_loop() -> None:
         for name in vars(type(kind)):
             if name.startswith("_") or twin(name) not in vars(type(kind)):
                 continue
-            needed = [
-                "queue_x" if parameter.name != "concurrency" else 1
+            needed = {
+                parameter.name: "queue_x" if parameter.name != "concurrency" else 1
                 for parameter in inspect.signature(getattr(kind, name)).parameters.values()
                 if parameter.default is inspect.Parameter.empty
-                and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-            ]
+                and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            }
             with pytest.raises(errors.BlockingCallInLoop, match=twin(name)):
-                next(getattr(kind, name)(*needed))
+                next(getattr(kind, name)(**needed))
 
 
 # Runs

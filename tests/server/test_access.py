@@ -34,6 +34,7 @@ OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items()
 ALLOWED = "allowed"  # any answer but 401 and 403
 MASTER_KEY = "the master key of the tests is quite long"
 TAG = "a:tag"
+SCHEDULE = {"task": "echo", "cron": "0 9 * * *", "deduplicationKey": "k"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ async def scene_in(folder: Path) -> AsyncIterator[Scene]:
         variables = "/api/v1/projects/proj_default/envvars/dev"
         await scene.make("POST", variables, {"name": "COLOUR", "value": "red"})
         await scene.make("PUT", "/api/v2/packets/some.json")
+        schedule = await scene.make("POST", "/api/v1/schedules", SCHEDULE)
         scene.names = {
             "run": whole["runs"][0]["id"],
             "whole": whole["batchId"],
@@ -123,6 +125,7 @@ async def scene_in(folder: Path) -> AsyncIterator[Scene]:
             "url": urlsplit(token["url"]).path,
             "batch": batch["id"],
             "bulk": bulk["id"],
+            "schedule": schedule["id"],
         }
         yield scene
     store.close()
@@ -150,6 +153,12 @@ def about_run_only(path: str, body: Any = None) -> Callable[[dict[str, str]], As
 def about_all(path: str, body: Any = None) -> Callable[[dict[str, str]], Ask]:
     """What no scope with an id reaches."""
     return lambda names: Ask(path.format(**names), body=body)
+
+
+def about_schedule(rest: str = "", body: Any = None) -> Callable[[dict[str, str]], Ask]:
+    return lambda names: Ask(
+        f"/api/v1/schedules/{names['schedule']}{rest}", {"schedules": names["schedule"]}, body=body
+    )
 
 
 VARIABLES = "/api/v1/projects/proj_default/envvars/dev"
@@ -232,6 +241,13 @@ ASKS: dict[tuple[str, str], Callable[[dict[str, str]], Ask]] = {
     ("POST", "/api/v1/queues/{queue}/concurrency/reset"): about_all(
         "/api/v1/queues/echo/concurrency/reset", {"type": "task"}
     ),
+    ("POST", "/api/v1/schedules"): about_all("/api/v1/schedules", {**SCHEDULE, "deduplicationKey": "other"}),
+    ("GET", "/api/v1/schedules"): about_all("/api/v1/schedules"),
+    ("GET", "/api/v1/schedules/{schedule}"): about_schedule(),
+    ("PUT", "/api/v1/schedules/{schedule}"): about_schedule(body=SCHEDULE),
+    ("DELETE", "/api/v1/schedules/{schedule}"): about_schedule(),
+    ("POST", "/api/v1/schedules/{schedule}/activate"): about_schedule("/activate"),
+    ("POST", "/api/v1/schedules/{schedule}/deactivate"): about_schedule("/deactivate"),
     ("GET", "/api/v3/runs/{run}"): about_run("/api/v3/runs/{run}"),
     ("POST", "/api/v2/runs/{run}/cancel"): about_run("/api/v2/runs/{run}/cancel"),
     ("POST", "/api/v1/runs/{run}/replay"): about_run_only(f"{RUN}/replay", {}),

@@ -106,7 +106,10 @@ async def exchange(method: str, path: str, bodies: list[Any]) -> None:
                 run = await trigger(client, delay="1h" if "reschedule" in path else "0s")
                 await worker.claim()
                 token = await ok(client.post("/api/v1/waitpoints/tokens", json={}))
+                body = {"task": "echo", "cron": "0 9 * * *", "deduplicationKey": "k"}
+                schedule = await ok(client.post("/api/v1/schedules", json=body))
                 names = Names(task="echo", run=run, worker=worker.id, token=token["id"])
+                names |= {"schedule": schedule["id"]}
                 names |= {"project": "proj_default", "environment": "dev"}
                 for body in bodies:
                     if isinstance(body, dict) and isinstance(body.get("reports"), list):
@@ -117,6 +120,7 @@ async def exchange(method: str, path: str, bodies: list[Any]) -> None:
                     assert_answered(response)
                 for url in (
                     "/api/v1/runs",
+                    "/api/v1/schedules",
                     f"/api/v3/runs/{run}",
                     f"/api/v1/runs/{run}/logs",
                     f"/api/v1/runs/{run}/journal",

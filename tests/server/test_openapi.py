@@ -88,6 +88,21 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("POST", "/api/v1/queues/{queue}/pause"): [{"type": "task", "action": "pause"}, {"action": "resume"}],
     ("POST", "/api/v1/queues/{queue}/concurrency/override"): [{"type": "id", "concurrencyLimit": 0}],
     ("POST", "/api/v1/queues/{queue}/concurrency/reset"): [{}, {"type": "custom"}],
+    ("POST", "/api/v1/schedules"): [
+        {"task": "a", "cron": "0 9 * * *", "deduplicationKey": "k"},
+        {
+            "task": "a",
+            "cron": "0 0 L * 5L",
+            "deduplicationKey": "k",
+            "externalId": "user_42",
+            "timezone": "Europe/Paris",
+            "window": "30%",
+        },
+    ],
+    ("PUT", "/api/v1/schedules/{schedule}"): [
+        {"task": "a", "cron": "@daily"},
+        {"task": "a", "cron": "@daily", "externalId": "user_42", "timezone": "UTC", "window": "2h"},
+    ],
     ("POST", "/api/v1/bulk-actions"): [
         {"action": "cancel", "filter": {"tag": "a", "from": 1, "status": ["QUEUED"]}, "name": "tidy"},
         {"action": "replay", "runIds": ["run_x"], "targetRegion": "eu"},
@@ -171,6 +186,11 @@ COUNTER_EXAMPLES: dict[tuple[str, str], list[Any]] = {
     ("POST", "/api/v1/runs/{run}/replay"): [{"colour": "red"}],
     ("POST", "/api/v1/bulk-actions"): [{"action": "cancel", "filter": {"colour": "red"}}, {"runIds": []}],
     ("POST", "/api/v1/auth/public-tokens"): [{}, {"scopes": []}, {"scopes": "admin"}],
+    ("POST", "/api/v1/schedules"): [
+        {"task": "a", "cron": "@daily"},
+        {"cron": "@daily", "deduplicationKey": "k"},
+    ],
+    ("PUT", "/api/v1/schedules/{schedule}"): [{"task": "a"}, {"task": "a", "cron": "@daily", "window": 30}],
     ("POST", "/api/v1/workers/{worker}/claim"): [{"slots": -1, "waitMs": 0}],
     ("POST", "/api/v1/workers/{worker}/reports"): [
         {"reports": [{"kind": "vanished", **LEASE}]},

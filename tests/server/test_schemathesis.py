@@ -57,8 +57,14 @@ def names(running: Running) -> Names:
         run = made("/api/v1/tasks/echo/trigger", {"payload": {"a": 1}, "options": {"tags": ["t"]}})
         token = made("/api/v1/waitpoints/tokens", {})
         batch = made("/api/v1/tasks/batch", {"items": [{"task": "echo"}]})
+        schedule = made("/api/v1/schedules", {"task": "echo", "cron": "0 9 * * *", "deduplicationKey": "k"})
         return Names(
-            run=run["id"], worker=worker["workerId"], token=token["id"], batch=batch["batchId"], task="echo"
+            run=run["id"],
+            worker=worker["workerId"],
+            token=token["id"],
+            batch=batch["batchId"],
+            schedule=schedule["id"],
+            task="echo",
         )
 
 

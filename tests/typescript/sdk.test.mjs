@@ -1,7 +1,19 @@
 // What somebody with a TypeScript backend or front end does with Python tasks, by the SDK as it is published.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { auth, batch, configure, envvars, idempotencyKeys, queues, runs, tasks, TriggerClient, wait } from "@trigger.dev/sdk";
+import {
+  auth,
+  batch,
+  configure,
+  envvars,
+  idempotencyKeys,
+  queues,
+  runs,
+  schedules,
+  tasks,
+  TriggerClient,
+  wait,
+} from "@trigger.dev/sdk";
 
 const baseURL = process.env.TRIGGER_API_URL;
 configure({ baseURL, accessToken: process.env.TRIGGER_SECRET_KEY });
@@ -114,6 +126,39 @@ test("queues pause and resume, runs are cancelled, moved and replayed", async ()
   assert.equal((await runs.reschedule(later.id, { delay: "2h" })).status, "DELAYED");
   await runs.cancel(later.id);
   assert.equal((await runs.retrieve(later.id)).status, "CANCELED");
+});
+
+test("schedules are made for one task many times, listed over pages, paused and deleted", async () => {
+  const made = [];
+  for (const customer of ["a", "b", "c"]) {
+    made.push(
+      await schedules.create({
+        task: "scheduled-echo",
+        cron: "0 0 L * *",
+        timezone: "Europe/Berlin",
+        window: "30%",
+        externalId: customer,
+        deduplicationKey: `report-${customer}`,
+      })
+    );
+  }
+  const [first] = made;
+  assert.ok(first.nextRun > new Date() && first.nextRunEffectiveAt >= first.nextRun);
+  assert.deepEqual([first.window, first.externalId], ["30%", "a"]);
+  const listed = [];
+  for await (const one of schedules.list({ perPage: 2 })) listed.push(one.id);
+  assert.deepEqual(new Set(listed), new Set(made.map((one) => one.id)));
+
+  const changed = await schedules.update(first.id, { task: "scheduled-echo", cron: "0 9 * * 5L" });
+  assert.deepEqual([changed.timezone, changed.window, changed.externalId], ["UTC", undefined, undefined]);
+  const paused = await schedules.deactivate(first.id);
+  assert.deepEqual([paused.active, paused.nextRun], [false, undefined]);
+  assert.equal((await schedules.activate(first.id)).active, true);
+  for await (const run of runs.list({ schedule: first.id })) assert.fail(`${run.id} came too early`);
+  await refused(schedules.create({ task: "sleep", cron: "@never", deduplicationKey: "bad" }, ONCE), 422);
+  await refused(schedules.create({ task: "echo", cron: "@daily", deduplicationKey: "" }, ONCE), 400);
+  for (const { id } of made) assert.deepEqual(await schedules.del(id), { id });
+  await refused(schedules.retrieve(first.id, ONCE), 404);
 });
 
 test("a replay takes another payload, with rich values or as a text", async () => {

@@ -26,6 +26,7 @@ COMMANDS = {
     "trigger": "holdfast.cli.trigger:trigger",
     "runs": "holdfast.cli.runs:runs",
     "queues": "holdfast.cli.queues:queues",
+    "schedules": "holdfast.cli.schedules:schedules",
     "deploy": "holdfast.cli.deploy:deploy",
     "deployments": "holdfast.cli.deployments:deployments",
     "keys": "holdfast.cli.keys:keys",

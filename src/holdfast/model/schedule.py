@@ -4,6 +4,9 @@ A day of the zone has the ticks that its fields name. Where clocks are set forwa
 into the gap is at the first instant after it, once for all that do; where they are set back, it is at the first of the
 two passes only. Expressions with `*` among their hours follow elapsed time: they have no tick in a gap, and one in each
 pass. Times are epoch milliseconds.
+
+CronSim reads and explains the expressions. The walk along them is ours: CronSim's own loses ticks where clocks move by
+half an hour, and counts `* 2 * * *` among those without a fixed hour.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ ALIASES = {
 OVERLAPS = ("allow", "skip")
 CATCH_UPS = ("one", "none")
 LATE_MS = 60_000  # a tick that is later than this was missed
-WINDOW = re.compile(r"([0-9]{1,4})([mh%])")
+WINDOW = re.compile(r"(0|[1-9][0-9]{0,3})([mh%])")  # the SDK refuses to read any other
 UNIT_MS = {"m": 60_000, "h": 3_600_000}
 NO_ZONES = ("Factory", "localtime", "posixrules")  # files beside the zones
 SEARCHED_DAYS = 50 * 366  # 29 February on a certain weekday may be 40 years away
@@ -268,9 +271,9 @@ def _zone(name: str) -> tzinfo:
 
 def _window_ms(window: str, interval_ms: int) -> int:
     match = WINDOW.fullmatch(window)
-    amount, unit = (int(match[1]), match[2]) if match else (0, "")
+    amount, unit = (int(match[1]), match[2]) if match else (-1, "")
     size = interval_ms * amount // 100 if unit == "%" else amount * UNIT_MS.get(unit, 0)
-    if amount < 1 or (amount > 100 if unit == "%" else size > MAX_WINDOW_HOURS * UNIT_MS["h"]):
+    if amount < 0 or (amount > 100 if unit == "%" else size > MAX_WINDOW_HOURS * UNIT_MS["h"]):
         raise Unprocessable(
             f'window is {_shown(window)}: expected such as "30m", "2h" (at most {MAX_WINDOW_HOURS} hours) or "30%"',
             "window",

@@ -21,6 +21,7 @@ KINDS = (
     "tags",
     "batch",
     "queues",
+    "schedules",
     "waitpoints",
     "packets",
     "envvars",

@@ -13,6 +13,7 @@ from holdfast.sdk.resources.bulk import BulkActions
 from holdfast.sdk.resources.deployments import Deployments
 from holdfast.sdk.resources.queues import Queues
 from holdfast.sdk.resources.runs import Runs
+from holdfast.sdk.resources.schedules import Schedules
 from holdfast.sdk.resources.tokens import Tokens
 from holdfast.sdk.resources.variables import Variables
 from holdfast.sdk.transport import Connection
@@ -39,6 +40,7 @@ class Holdfast:
     batches       many runs in one call, and their results
     bulk_actions  cancel or replay all runs that a filter selects
     queues        pause and resume; override limits
+    schedules     make, list, change, pause and delete what triggers again and again
     tokens        make, list and complete what runs wait for
     variables     environment variables
     deployments   list, promote and roll back
@@ -74,6 +76,7 @@ class Holdfast:
         self.batches = Batches(self.connection)
         self.bulk_actions = BulkActions(self.connection)
         self.queues = Queues(self.connection)
+        self.schedules = Schedules(self.connection)
         self.tokens = Tokens(self.connection)
         self.variables = Variables(self.connection)
         self.deployments = Deployments(self.connection)

@@ -26,7 +26,7 @@ from holdfast.server.trigger import (
     request_key_of,
     tag_list,
 )
-from holdfast.wire import answers, versions
+from holdfast.wire import answers, schedules, versions
 from holdfast.wire import runs as wire
 from holdfast.wire.journal import numbered
 from holdfast.wire.waits import token_result
@@ -181,6 +181,8 @@ async def _full(call: Call, run_id: str) -> dict[str, Any]:
     shape = versions.full_run if call.sdk else wire.full_run
     urls = await addresses(call, found.run) if call.sees_data else {}
     answer = shape(found.run, found.attempts, found.root, found.parent, found.children, urls=urls)
+    if call.sdk and (schedule := await call.engine.schedule_of_run(call.environment_id, run_id)) is not None:
+        answer["schedule"] = schedules.schedule_of_run(schedule)
     return answer if call.sees_data else {name: answer[name] for name in answer if name not in DATA}
 
 

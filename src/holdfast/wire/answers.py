@@ -124,6 +124,9 @@ _SDK_RELATED: dict[str, Schema] = {
 }
 _OUTCOME: dict[str, Schema] = {"id": TEXT, "taskIdentifier": TEXT, "status": TEXT}
 
+# What makes the ticks of a schedule.
+GENERATOR = exactly({"type": {"const": "CRON"}, "expression": TEXT, "description": TEXT})
+
 NAMED: Mapping[str, Schema] = {
     "RunError": {
         "type": "object",
@@ -174,6 +177,7 @@ NAMED: Mapping[str, Schema] = {
         outputPresignedUrl=TEXT,
         error=exactly({"message": TEXT}, name=TEXT, stackTrace=TEXT, causes={"type": "array"}),
         batchId=TEXT,
+        schedule=exactly({"id": TEXT, "generator": GENERATOR}, externalId=TEXT, deduplicationKey=TEXT),
         **_SDK_OPTIONAL,
     ),
     "RunResult": {

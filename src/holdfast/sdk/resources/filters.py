@@ -39,7 +39,8 @@ class BulkFilters(TypedDict, total=False):
     tag                       any of these, exactly
     queue                     by name; the queue of a task is "task/<id>"
     batch, bulk_action        ids
-    schedule, region          of what this release has none of: nothing is selected
+    schedule                  the id of the schedule that made them
+    region                    of what this release has none of: nothing is selected
     is_test                   only tests, or none of them
     created_from, created_to  both inclusive
     period                    created in the last so much: a `timedelta`, seconds, or text such as "1h"
