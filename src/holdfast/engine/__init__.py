@@ -7,10 +7,8 @@ the only place where async meets the store.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from holdfast.engine import batch as batches
@@ -22,16 +20,16 @@ from holdfast.engine import projects as owners
 from holdfast.engine import schedules as scheduling
 from holdfast.engine import token as tokens
 from holdfast.engine import trace as tracing
-from holdfast.engine import upkeep as keeping
 from holdfast.engine import variables as settings
 from holdfast.engine.batch import BatchFound, CreatedBatch, NewBatch
 from holdfast.engine.batch_item import Line, Placed, place_items
 from holdfast.engine.bulk import NewBulkAction
 from holdfast.engine.claim import Claim, Claimed, Registered, Registering
 from holdfast.engine.deploy import DeploymentFilters, DeploymentPage, NewDeployment, Promotion
-from holdfast.engine.hub import POLL_SECONDS, Hub
+from holdfast.engine.hub import Hub
 from holdfast.engine.inspect import Ended
 from holdfast.engine.journal import JournalPage
+from holdfast.engine.keeper import Keeper
 from holdfast.engine.keys import Signing
 from holdfast.engine.once import OneTime
 from holdfast.engine.projects import NewBranch
@@ -40,7 +38,7 @@ from holdfast.engine.reporting import Answer, Reported
 from holdfast.engine.schedules import ChangeSchedule, NewSchedule, OneSchedule, SchedulePage, SetActive
 from holdfast.engine.token import Completion, Created, NewToken
 from holdfast.engine.trigger import NewRun, Triggered, trigger
-from holdfast.errors import HoldfastError, StoreUnavailable, WorkerNotFound
+from holdfast.errors import HoldfastError, WorkerNotFound
 from holdfast.model.batch import Batch
 from holdfast.model.bulk import BulkAction
 from holdfast.model.deployment import Deployment
@@ -80,11 +78,8 @@ __all__ = [
     "Triggered",
 ]
 
-log = logging.getLogger("holdfast.engine")
 I = TypeVar("I")  # noqa: E741  # as in stores/base.py
 O = TypeVar("O")  # noqa: E741
-RETENTION_EVERY_SECONDS = 60.0
-PASS_SECONDS = 0.01
 SWEEP_SECONDS = 1.0  # so long a run that comes into an empty lane may be overlooked while others are busy
 
 
@@ -94,8 +89,8 @@ class Engine:
     def __init__(self, store: Store, *, lease_ms: int = 15_000, retention_ms: int | None = None) -> None:
         self.store = store
         self.lease_ms = lease_ms
-        self.retention_ms = retention_ms
         self.hub = Hub()
+        self.keeper = Keeper(store, self.hub, lease_ms, retention_ms)
         self._closing = False
         self._lanes: dict[str, Lane | None] = {}
         self.key_changes = (
@@ -106,9 +101,6 @@ class Engine:
         self._known_fronts: dict[str, tuple[float, int, Mapping[Lane, int] | None]] = {}
         self._claims: dict[str, int] = {}  # the number of each worker's latest claim
         self._environments: dict[str, str] = {}  # of workers that reported; it never changes
-        self._upkeep_passed: float | None = None
-        self._upkeep_trusted_from = 0.0
-        self._retention_at = 0.0
         store.on_wake = self._woken
 
     def stop_waiting(self) -> None:
@@ -457,79 +449,10 @@ class Engine:
     # Upkeep
 
     async def run_upkeep(self, stop: asyncio.Event) -> None:
-        """Passes over what is due until `stop`: when the next thing is due, when woken, at least once a second."""
-        with self.hub.listen({"upkeep"}) as listener:
-            while not stop.is_set():
-                try:
-                    delay = await self.upkeep()
-                except Exception:  # whatever is wrong now, what is due later must not be left for ever
-                    log.exception("upkeep failed; it is tried again in a second")
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), POLL_SECONDS)
-                    continue
-                if delay > 0:
-                    waiting: list[Awaitable[Any]] = [listener.wait(delay), stop.wait()]
-                    tasks = [asyncio.ensure_future(waited) for waited in waiting]
-                    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                    for task in pending:
-                        task.cancel()
-                    await asyncio.gather(*pending, return_exceptions=True)
-                    await asyncio.sleep(PASS_SECONDS)  # under load every commit wakes it
+        await self.keeper.run(stop)
 
     async def upkeep(self) -> float:
-        """One pass; answers the seconds until the next one. A store that is away is tried again in a second."""
-        try:
-            return await self._pass(time.monotonic())
-        except StoreUnavailable:
-            return POLL_SECONDS
-
-    async def _pass(self, now: float) -> float:
-        [passed] = await self.store.write(keeping.upkeep, [keeping.Due(lose_workers=self._may_lose(now))])
-        advanced = passed.bulk_actions and await self._advance_bulk_action()
-        if now >= self._retention_at:
-            full = await self._retain()
-            self._retention_at = now + (0.0 if full else RETENTION_EVERY_SECONDS)
-        self._upkeep_passed = now
-        if passed.more or advanced:
-            return 0.0
-        if passed.next_due_at is None:
-            return POLL_SECONDS
-        store_now = await self._store_now()
-        return min(POLL_SECONDS, max(0.001, (passed.next_due_at - store_now) / 1_000))
-
-    async def _advance_bulk_action(self) -> bool:
-        """One chunk in a commit of its own, between which everything else is done; whether there may be more."""
-        try:
-            [advanced] = await self.store.write(bulk.advance, [bulk.Chunk()])
-        except StoreUnavailable:
-            raise
-        except Exception:  # a defect must not stop what else upkeep does
-            log.exception("a bulk action could not be gone on with; it is tried again")
-            return False
-        return advanced
-
-    def _may_lose(self, now: float) -> bool:
-        """Whether a worker's silence is its own.
-
-        While this server was down, frozen or without its store, nobody could renew: workers are given
-        one lease from then on before any is declared lost (invariant I14).
-        """
-        lease = self.lease_ms / 1_000
-        if self._upkeep_passed is None or now - self._upkeep_passed > POLL_SECONDS + lease / 3:
-            self._upkeep_trusted_from = now + lease
-        return now >= self._upkeep_trusted_from
-
-    async def _retain(self) -> bool:
-        """Whether there is more to delete."""
-        environments = await self.store.read(owners.environment_ids)
-        deleted = await self.store.write(
-            keeping.retain,
-            [keeping.Retention(environment, self.retention_ms) for environment in environments],
-        )
-        return any(count == keeping.BATCH for count in deleted)
-
-    async def _store_now(self) -> int:
-        return await self.store.read(lambda tx: tx.now)
+        return await self.keeper.upkeep()
 
     async def _one(self, use_case: Callable[[Tx, list[I]], Sequence[O | HoldfastError]], item: I) -> O:
         """A use case for one item; an error in its place is raised."""
