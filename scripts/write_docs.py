@@ -29,7 +29,16 @@ CODES_WITHOUT_CLASS = {
     "internal_error": (500, "A defect of the server; its log tells more."),
 }
 # Public to the modules of holdfast, of no use to others.
-FOR_OURSELVES = {"decode_payload", "encode_output", "lease", "manifest", "on_wire", "policy", "settled"}
+FOR_OURSELVES = {
+    "decode_payload",
+    "encode_output",
+    "lease",
+    "manifest",
+    "on_wire",
+    "policy",
+    "settled",
+    "spec",
+}
 EXIT_MEANINGS = {
     0: "done",
     1: "failed; with `--wait` also: the run did not succeed",

@@ -74,6 +74,15 @@ def test_deploying_prints_the_version_and_registers_tasks_queues_and_schemas(
     assert refused.status_code == 422, "the schema of the payload is known without a worker"
 
 
+def test_deploying_makes_the_schedules_that_the_code_declares(prod: Holdfast, tmp_path: Path):
+    timed = '\n\n@task(queue=mail, cron="30 4 1 1 *")\ndef tidy() -> None: ...\n'
+    done = prod("deploy", written(tmp_path, "deployed_timed", CODE + timed))
+    assert done.code == 0, done.err
+    [schedule] = json.loads(prod("schedules", "list", "--json").out)
+    assert (schedule["task"], schedule["type"], schedule["timezone"]) == ("tidy", "DECLARATIVE", "UTC")
+    assert (schedule["generator"]["expression"], schedule["active"]) == ("30 4 1 1 *", True)
+
+
 def test_the_git_commit_is_told(prod: Holdfast, tmp_path: Path):
     name = written(tmp_path, "deployed_git")
     for arguments in (

@@ -28,7 +28,7 @@ MAX_COMMIT_MESSAGE = 1_000  # characters that are told of it
 def deploy(
     tasks: tuple[str, ...], skip_promotion: bool, external_id: str | None, server: str | None, as_json: bool
 ) -> None:
-    """Register TASKS as a deployment, with their queues and payload schemas. Prints its version.
+    """Register TASKS as a deployment, with their queues, schedules and payload schemas. Prints its version.
 
     It runs nothing: workers of the same code have this version, and get the runs. The same code again is the same
     version. Exits with 1 when a module does not import.
