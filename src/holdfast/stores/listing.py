@@ -28,10 +28,11 @@ class Filters:
     batch_id: str | None = None
     parent_id: str | None = None
     bulk_id: str | None = None
+    schedule: str | None = None  # the id of the one that made the run
     is_test: bool | None = None
     created_from: int | None = None  # epoch milliseconds, inclusive
     created_to: int | None = None
-    matches_nothing: bool = False  # a filter on something that no run here has, such as a schedule
+    matches_nothing: bool = False  # a filter on something that no run here has, such as a group of errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def _first(
     """The first runs of a page, of those that have the tag."""
     where = _where(environment_id, filters)
     source, key = "runs", "runs.id"
-    # SQLite takes a cross join in the order it is written: along the tag, or along the members, newest first.
+    # SQLite takes a cross join in the order it is written: along the tag, the members or the ticks, newest first.
     join = "join" if tx.dialect == "postgres" else "cross join"
     if tag is not None:
         source, key = f"run_tags {join} runs on runs.id = run_tags.run_id", "run_tags.run_id"
@@ -137,6 +138,15 @@ def _first(
     elif filters.bulk_id is not None:
         source, key = f"bulk_members {join} runs on runs.id = bulk_members.run_id", "bulk_members.run_id"
         where.equal("bulk_members.bulk_id = :bulk_id", "bulk_id", filters.bulk_id)
+    if source == "runs" and filters.schedule is not None:
+        source, key = f"ticks {join} runs on runs.id = ticks.run_id", "ticks.run_id"
+        where.equal("ticks.schedule_id = :schedule", "schedule", filters.schedule)
+    else:
+        where.equal(
+            "exists (select 1 from ticks where schedule_id = :schedule and run_id = runs.id)",
+            "schedule",
+            filters.schedule,
+        )
     where.equal(f"{key} < :after_id", "after_id", after)
     where.equal(f"{key} > :before_id", "before_id", before)
     direction = "asc" if before is not None else "desc"
@@ -229,6 +239,8 @@ def keep_members(
     where.any_of(first.format(tagged), "tag", filters.tag)
     of_other = f"select run_id from bulk_members where bulk_id = :of_bulk and {bounds}"  # noqa: S608  # fixed texts only
     where.equal(first.format(of_other), "of_bulk", filters.bulk_id)
+    of_schedule = f"select run_id from ticks where schedule_id = :schedule and {bounds}"  # noqa: S608
+    where.equal(first.format(of_schedule), "schedule", filters.schedule)
     text = (
         "insert into bulk_members (bulk_id, run_id) "  # noqa: S608  # fixed texts only
         f"select :member_of, runs.id from runs where {' and '.join(where.conditions)} returning run_id"
