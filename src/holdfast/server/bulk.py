@@ -22,7 +22,7 @@ from holdfast.wire import versions
 from holdfast.wire.answers import ID, MOMENT, TEXT, WHOLE, exactly, page_of
 
 PATH = "/api/v1/bulk-actions"
-NOTHING = ("region", "schedule")  # what no run has
+NOTHING = ("region",)  # what no run has
 
 
 async def create(call: Call) -> Response:
@@ -74,6 +74,7 @@ def selected_by(given: Mapping[str, Any], now: int, sdk: bool) -> Filters:
         ],
         batch_id=given.get("batch") or None,
         bulk_id=given.get("bulkAction") or None,
+        schedule=given.get("schedule") or None,
         is_test=given.get("isTest"),
         created_from=since,
         created_to=until,

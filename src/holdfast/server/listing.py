@@ -24,8 +24,8 @@ from holdfast.wire.runs import list_item
 MAX_VALUES = 100
 LISTS = {"taskIdentifier": "task", "version": "version", "machine": "machine", "queue": "queue", "tag": "tag"}
 # Filters on what no run of this release has: nothing matches them.
-NOTHING = ("region", "schedule", "error")
-ONE = ("batch", "bulkAction", "isTest", "parent")
+NOTHING = ("region", "error")
+ONE = ("batch", "bulkAction", "isTest", "parent", "schedule")
 CREATED = ("createdAt][from", "createdAt][to", "createdAt][period")
 KNOWN = tuple(f"filter[{name}]" for name in (*sorted(("env", "status", *LISTS, *NOTHING, *ONE)), *CREATED))
 PAGED = (*KNOWN, "page[size]", "page[after]", "page[before]")
@@ -93,6 +93,7 @@ def filters(query: QueryParams, now: int, sdk: bool) -> Filters:
         batch_id=one_value(query, "filter[batch]"),
         parent_id=one_value(query, "filter[parent]"),
         bulk_id=one_value(query, "filter[bulkAction]"),
+        schedule=one_value(query, "filter[schedule]"),
         is_test=None if is_test is None else is_test == "true",
         created_from=created_from,
         created_to=created_to,

@@ -71,7 +71,7 @@ def generator(schedule: Schedule) -> dict[str, Any]:
 
 
 def _last_tick(schedule: Schedule) -> dict[str, Any] | None:
-    """The latest tick that made a run or was refused, in a word or a sentence."""
+    """The latest tick that made a run or was refused, and why it was."""
     if schedule.last_tick_at is None:
         return None
     told = {"at": moment(schedule.last_tick_at)}
