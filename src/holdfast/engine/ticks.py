@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from holdfast.engine.trigger import NewRun, read_spec, schema_error, trigger
+from holdfast.engine.payload import schema_error
+from holdfast.engine.trigger import NewRun, read_spec, trigger
 from holdfast.errors import HoldfastError, Unprocessable
 from holdfast.model.packet import SUPERJSON, python_value
 from holdfast.model.schedule import (

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.engine.payload import schema_error
 from holdfast.engine.request import once
-from holdfast.engine.trigger import clean_tags, schema_error
+from holdfast.engine.trigger import clean_tags
 from holdfast.engine.wait import settle
 from holdfast.errors import HoldfastError, InvalidRequest, WaitpointNotFound
 from holdfast.model import limits

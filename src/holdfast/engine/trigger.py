@@ -10,12 +10,13 @@ from typing import Any
 
 from holdfast.engine import once, packet
 from holdfast.engine.once import OneTime
+from holdfast.engine.payload import UNSEEN, check_payload, key_at, value_of
 from holdfast.engine.pin import Pin, Places, load_places
-from holdfast.errors import Fenced, HoldfastError, InvalidRequest, PayloadTooLarge, Unprocessable
+from holdfast.errors import Fenced, HoldfastError, InvalidRequest, Unprocessable
 from holdfast.model import limits
 from holdfast.model.duration import duration_ms, lifetime_ms, moment_ms
 from holdfast.model.metadata import check_size
-from holdfast.model.packet import STORE, packet_key, python_value
+from holdfast.model.packet import STORE, packet_key
 from holdfast.model.retry import RetryPolicy
 from holdfast.model.run import Run
 from holdfast.model.schedule import ScheduleSpec
@@ -25,7 +26,6 @@ from holdfast.stores.base import Tx, batch
 
 KEY_LIFETIME_MS = 30 * 86_400_000
 DEPLOY_MS = 3_600_000  # so long a run waits for a deployment that nobody knows
-UNSEEN = object()  # what is in a stored payload that nobody looked into
 S = RunStatus
 
 
@@ -154,7 +154,10 @@ def new_run(
     pin = pin or Pin(item.version_lock)
     now = tx.now
     task = _name(item.task, "task", limits.MAX_TASK_ID)
-    _check_payload(item, spec)
+    value = UNSEEN
+    if spec is not None and (spec.payload_schema is not None or spec.key is not None):
+        value = value_of(item.payload, item.payload_type, item.content)
+    check_payload(item.payload, value, spec)
     delayed_until = None if item.delay is None else moment_ms(item.delay, now, "options.delay")
     if delayed_until is not None and delayed_until <= now:
         delayed_until = None
@@ -175,7 +178,7 @@ def new_run(
     queue = item.queue or (spec.queue if spec else default_queue(task))
     concurrency_key = item.concurrency_key
     if concurrency_key is None:
-        concurrency_key = _key_at(_value(item), spec.key) if spec and spec.key is not None else ""
+        concurrency_key = key_at(value, spec.key) if spec and spec.key is not None else ""
     priority = round(item.priority)
     run_id = tx.new_id("run")
     return Run(
@@ -229,7 +232,7 @@ def with_defaults(run: Run, spec: TaskSpec) -> Run:
     """`run` with its task's queue and key, which nobody knew when it was triggered and named none itself."""
     if run.queue != default_queue(run.task) or run.concurrency_key:
         return run
-    key = _key_at(_value(run), spec.key) if spec.key is not None else ""
+    key = key_at(value_of(run.payload, run.payload_type), spec.key) if spec.key is not None else ""
     return replace(run, queue=spec.queue, concurrency_key=key[: limits.MAX_CONCURRENCY_KEY])
 
 
@@ -330,59 +333,8 @@ def _parent(item: NewRun, parents: dict[str, Run]) -> Run | None:
     return parent
 
 
-def _check_payload(item: NewRun, spec: TaskSpec | None) -> None:
-    if item.payload is not None and len(item.payload) > limits.MAX_PAYLOAD // 4:
-        size = len(item.payload.encode())
-        if size > limits.MAX_PAYLOAD:
-            raise PayloadTooLarge(f"payload is {size} bytes: at most {limits.MAX_PAYLOAD}", "payload")
-    if spec is None or spec.payload_schema is None:
-        return
-    value = _value(item)
-    if value is UNSEEN:
-        return
-    if (error := schema_error(spec.payload_schema, value, "payload", f"task {item.task}")) is not None:
-        raise error
-
-
-def schema_error(schema: str, value: Any, name: str, of: str) -> Unprocessable | None:
-    """Why a JSON Schema refuses a value, naming the place; None when it does not."""
-    error = next(iter(_validator(schema).iter_errors(value)), None)
-    if error is None:
-        return None
-    place = ".".join([name, *(str(step) for step in error.instance_path)])
-    return Unprocessable(f"{place}: {error.message} ({of})"[:2_000], place[:200])
-
-
-@lru_cache(maxsize=1_024)
-def _validator(schema: str) -> Any:
-    import jsonschema_rs
-
-    return jsonschema_rs.validator_for(json.loads(schema))
-
-
-def _value(of: NewRun | Run) -> Any:
-    """The payload as the task's code will see it; UNSEEN where it is in the object store and nobody looked."""
-    if of.payload_type == STORE:
-        return of.content if isinstance(of, NewRun) else UNSEEN
-    return None if of.payload is None else python_value(of.payload, of.payload_type)
-
-
 def _packet_of(of: NewRun | Run) -> str:
     return packet_key(of.environment_id, of.payload or "")
-
-
-def _key_at(value: Any, path: str) -> str:
-    """The concurrency key at a path such as "order.tenant" of a payload; "" where there is nothing.
-
-    The empty path is the payload itself.
-    """
-    for step in path.split(".") if path else ():
-        if not isinstance(value, dict):
-            return ""
-        value = value.get(step)
-    if isinstance(value, dict | list) or value is None or value is UNSEEN:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _max_duration(asked: float | None, spec: TaskSpec | None) -> int | None:
