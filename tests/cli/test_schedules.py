@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from cli.world import KEY, Holdfast
+from holdfast.cli.schedules import row_of
 
 CRON = {"expression": "0 9 1 1 *", "timezone": "Europe/Berlin", "overlap": "skip", "catchUp": "one"}
 
@@ -102,3 +103,35 @@ def test_nothing_comes_next_where_all_are_paused(client: Holdfast, made: dict[st
 @pytest.mark.usefixtures("made")
 def test_what_can_not_be_done_is_refused(client: Holdfast, arguments: tuple[str, ...], code: int):
     assert client("schedules", *arguments).code == code
+
+
+def test_a_name_that_may_mean_several_is_refused(client: Holdfast, made: dict[str, str], server_url: str):
+    body = {"task": "report", "cron": "@daily", "deduplicationKey": "nightly"}
+    headers = {"authorization": f"Bearer {KEY}"}
+    other = httpx2.post(f"{server_url}/api/v1/schedules", json=body, headers=headers, trust_env=False).json()
+    done = client("schedules", "pause", "nightly")
+    assert done.code == 2
+    assert other["id"] in done.err
+    assert made["nightly"] in done.err
+    httpx2.delete(f"{server_url}/api/v1/schedules/{other['id']}", headers=headers, trust_env=False)
+
+
+@pytest.mark.parametrize(
+    ("last", "shown"),
+    [
+        (None, "-"),
+        ({"at": "2027-01-01T08:00:00.000Z", "runId": "run_1"}, "2027-01-01T09:00:00+01:00 run_1"),
+        ({"at": "2027-01-01T08:00:00.000Z", "refusal": "no"}, "2027-01-01T09:00:00+01:00 refused: no"),
+    ],
+)
+def test_a_row_tells_what_became_of_the_last_tick(last: dict[str, str] | None, shown: str):
+    told = {
+        "id": "sched_1",
+        "task": "report",
+        "active": True,
+        "generator": {"expression": "0 9 * * *"},
+        "timezone": "Europe/Berlin",
+        "lastTick": last,
+    }
+    assert row_of(told)[5] == shown
+    assert row_of({**told, "timezone": "Mars/Olympus"})[3:5] == ("Mars/Olympus", "-")
