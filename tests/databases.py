@@ -16,6 +16,8 @@ import psycopg
 
 TABLES = [
     "used_tokens",
+    "ticks",
+    "schedules",
     "api_keys",
     "batch_items",
     "batches",

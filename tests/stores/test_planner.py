@@ -118,6 +118,16 @@ HOT: list[tuple[str, dict[str, Any], str]] = [
     ("abort_batches", {"now": 1, "limit": 500}, "batches_due"),
     ("delete_batches", {"environment_id": "dev", "before": 1, "limit": 500}, "batches_by_age"),
     ("logs", {"run_id": "r", "after": 0, "limit": 100}, "logs_by_run"),
+    ("due_schedules", {"now": 1, "limit": 100}, "schedules_due"),
+    ("move_schedules", {"moves": '[["s",1,1,null,null]]'}, "schedules_pkey"),
+    ("known_ticks", {"ticks": '[["s",1]]'}, "ticks_pkey"),
+    ("schedule", {"environment_id": "dev", "id": "s"}, "ticks_pkey"),
+    ("schedules_page", {"environment_id": "dev", "limit": 20, "skipped": 0}, "schedules_by_environment"),
+    ("schedule_of_key", {"project": "proj_default", "key": "k"}, "schedules_by_key"),
+    ("declared_schedules", {"environment_id": "dev"}, "schedules_by_task"),
+    ("schedule_of_run", {"environment_id": "dev", "run_id": "r"}, "ticks_by_run"),
+    ("forget_ticks", {"runs": '["r"]'}, "ticks_by_run"),
+    ("forget_refusals", {"before": 1, "limit": 100}, "ticks_refused"),
     (
         "old_runs",
         {"environment_id": "dev", "id_before": "run_0", "before": 1, "limit": 500},
@@ -181,7 +191,37 @@ def durable_history(tx: Tx, run_ids: list[str]) -> list[str]:
         assert isinstance(token, Created)
         if number % 20:
             tx.do("complete_waitpoint", id=token.id, output="1", now=1)
+    for number in range(500):
+        add_schedule(tx, number)
+    made = [[f"sched_{number % 20}", number, run_id, None] for number, run_id in enumerate(run_ids)]
+    made += [[f"sched_{number % 20}", number, None, "missed"] for number in range(len(made), len(made) + 500)]
+    tx.do("add_ticks", ticks=json.dumps(made), now=1)
     return run_ids
+
+
+def add_schedule(tx: Tx, number: int) -> None:
+    """A schedule; every tenth is declared by a task, every fifth is not active."""
+    is_declared = number % 10 == 0
+    tx.do(
+        "add_schedule",
+        id=f"sched_{number}",
+        environment_id="dev",
+        project="proj_default",
+        type="DECLARATIVE" if is_declared else "IMPERATIVE",
+        task=f"task-{number}",
+        expression="@daily",
+        timezone="UTC",
+        spread_window=None,
+        overlap="allow",
+        catch_up="one",
+        external_id=None,
+        deduplication_key=None if is_declared else f"key-{number}",
+        active=1,
+        tick_at=1_900_000_000_000 + number,
+        due_at=1_900_000_000_000 + number if number % 5 else None,
+        created_at=1,
+        updated_at=1,
+    )
 
 
 def plan(store: Store, text: str, parameters: dict[str, Any]) -> str:
@@ -204,7 +244,7 @@ def test_a_hot_statement_uses_its_index(
     own = index
     for table in ("runs", "waitpoints", "batches"):
         own = own.replace(f"{table}_pkey", f"sqlite_autoindex_{table}_1")
-    for table in ("idempotency_keys", "journal", "waits", "batch_items"):
+    for table in ("idempotency_keys", "journal", "waits", "batch_items", "schedules", "ticks"):
         own = own.replace(f"{table}_pkey", "PRIMARY KEY")
     assert (own if seeded.dialect == "sqlite" else index) in found, found
     if seeded.dialect == "sqlite":
@@ -226,6 +266,7 @@ def test_a_page_uses_an_index(seeded: Store, where: str, index: str) -> None:
         (Filters(tag=["a", "b"]), "run_tags"),
         (Filters(bulk_id="bulk_1"), "bulk_members"),
         (Filters(tag=["a"], bulk_id="bulk_1"), "run_tags"),
+        (Filters(schedule="sched_1"), "ticks"),
     ],
 )
 def test_members_of_a_bulk_action_are_found_within_their_window(
@@ -249,6 +290,18 @@ def test_the_runs_of_a_bulk_action_are_read_along_its_members(
 ) -> None:
     said = told(seeded, monkeypatch, lambda tx: list_runs(tx, "dev", Filters(bulk_id="bulk_1", tag=tag), 25))
     assert "bulk_members" in said
+    assert "Seq Scan" not in said
+    assert "SCAN" not in said
+
+
+@pytest.mark.parametrize("tag", [(), ("a",)])
+def test_the_runs_of_a_schedule_are_read_along_its_ticks(
+    seeded: Store, monkeypatch: pytest.MonkeyPatch, tag: tuple[str, ...]
+) -> None:
+    said = told(
+        seeded, monkeypatch, lambda tx: list_runs(tx, "dev", Filters(schedule="sched_1", tag=tag), 25)
+    )
+    assert "ticks" in said
     assert "Seq Scan" not in said
     assert "SCAN" not in said
 
