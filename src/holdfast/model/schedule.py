@@ -184,9 +184,15 @@ def _first(spec: ScheduleSpec, after_ms: int) -> int | None:
 def _days(expression: str, start: int, step: int) -> Iterator[int]:
     """The days that an expression matches, as ordinals, from `start` on."""
     cron = _parsed(expression)
-    for ordinal in range(start, start + step * SEARCHED_DAYS, step):
-        if _matches(cron, ordinal):
+    ordinal, end = start, start + step * SEARCHED_DAYS
+    while ordinal * step < end * step:
+        day = date.fromordinal(ordinal)
+        if day.month not in cron.months:  # to its end, which may be the 28th, or to that of the month before
+            ordinal += max(1, 28 - day.day) if step > 0 else -day.day
+            continue
+        if cron.match_day(day):
             yield ordinal
+        ordinal += step
 
 
 def _matches(cron: CronSim, ordinal: int) -> bool:
