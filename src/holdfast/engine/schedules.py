@@ -143,9 +143,11 @@ def declare_schedules(tx: Tx, environment_id: str, tasks: Sequence[TaskSpec]) ->
 
 def retire_schedules(tx: Tx, environment_id: str, tasks: Collection[str]) -> None:
     """Deletes the schedules that other tasks than these declare."""
-    for row in tx.all("declared_schedules", environment_id=environment_id):
-        if row["task"] not in tasks:
-            _forget(tx, schedule_of(row))
+    rows = tx.all("declared_schedules", environment_id=environment_id)
+    if gone := [schedule_of(row) for row in rows if row["task"] not in tasks]:
+        tx.do("lock_schedules")
+        for schedule in gone:
+            _forget(tx, schedule)
 
 
 def _each(tx: Tx, items: list[I], act: Callable[[Tx, I], O]) -> list[O | HoldfastError]:
