@@ -178,6 +178,11 @@ def test_saved_code_is_loaded_and_broken_code_is_survived(holdfast: Holdfast, st
     until(lambda: "jobs.py does not import: SyntaxError" in process.errors.read_text())
     assert doubled().lines == ["30"]
 
+    code = 'from holdfast import task\n\n@task(cron="0 25 * * *")\ndef late() -> None: ...\n'
+    (tmp_path / "jobs.py").write_text(code)
+    until(lambda: "expression of a Cron is '0 25 * * *'" in process.errors.read_text())
+    until(lambda: f"({tmp_path / 'jobs.py'}, line 3)" in process.errors.read_text())
+
     write(tmp_path, 4)
     until(lambda: doubled().lines == ["40"])
 

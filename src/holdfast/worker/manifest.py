@@ -88,9 +88,14 @@ def _sentence(failure: TaskImportFailed) -> str:
     if isinstance(cause, SyntaxError):
         place = f" ({cause.filename}, line {cause.lineno})"
     else:
-        frames = [
-            frame for frame in traceback.extract_tb(cause.__traceback__) if "importlib" not in frame.filename
-        ]
-        if frames:
-            place = f" ({frames[-1].filename}, line {frames[-1].lineno})"
+        frames = traceback.extract_tb(cause.__traceback__)
+        of_user = [frame for frame in frames if _is_of_user(frame.filename)]
+        if of_user:
+            place = f" ({of_user[-1].filename}, line {of_user[-1].lineno})"
     return clean(f"{failure.module} does not import: {last}{place}")
+
+
+def _is_of_user(filename: str) -> bool:
+    return not filename.startswith("<") and not any(
+        Path(filename).is_relative_to(place) for place in ELSEWHERE
+    )
