@@ -11,7 +11,7 @@ from holdfast.errors import Unprocessable
 
 if TYPE_CHECKING:
     from holdfast.model.schedule import ScheduleSpec
-    from holdfast.wire.workers import WireSchedule
+    from holdfast.wire.manifests import WireSchedule
 
 Overlap = Literal["skip", "allow"]
 CatchUp = Literal["one", "none"]

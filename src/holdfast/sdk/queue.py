@@ -9,7 +9,7 @@ from holdfast.model.limits import MAX_QUEUE_NAME
 from holdfast.sdk import registry
 
 if TYPE_CHECKING:
-    from holdfast.wire.workers import WireQueue
+    from holdfast.wire.manifests import WireQueue
 
 
 class Queue:

@@ -11,7 +11,7 @@ from holdfast.model.limits import MAX_ATTEMPTS
 from holdfast.model.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from holdfast.wire.workers import WireRetry
+    from holdfast.wire.manifests import WireRetry
 
 
 @dataclass(frozen=True, slots=True)

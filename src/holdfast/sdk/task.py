@@ -56,7 +56,7 @@ from holdfast.sdk.values import digest
 
 if TYPE_CHECKING:
     from holdfast.sdk.cron import Cron
-    from holdfast.wire.workers import WireTask
+    from holdfast.wire.manifests import WireTask
 
 P = ParamSpec("P")
 R = TypeVar("R")

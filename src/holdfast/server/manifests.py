@@ -12,7 +12,7 @@ from holdfast.model.retry import DEFAULT_POLICY, RetryPolicy
 from holdfast.model.schedule import ScheduleSpec, check
 from holdfast.model.task import QueueSpec, TaskSpec, default_queue
 from holdfast.server.schemas import checked_schema
-from holdfast.wire.workers import WireQueue, WireSchedule, WireTask
+from holdfast.wire.manifests import WireQueue, WireSchedule, WireTask
 
 MAX_MANIFEST_BYTES = 32 * 1024 * 1024
 

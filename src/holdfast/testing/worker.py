@@ -22,7 +22,7 @@ from holdfast.worker.pipe import Message
 
 if TYPE_CHECKING:
     from holdfast.testing import Clock
-    from holdfast.wire.workers import WireTask
+    from holdfast.wire.manifests import WireTask
 
 SLOTS = 500
 THREADS = 64

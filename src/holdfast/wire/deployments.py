@@ -10,8 +10,8 @@ from typing_extensions import TypedDict
 
 from holdfast.model.deployment import Deployment
 from holdfast.model.limits import MAX_EXTERNAL_ID, MAX_TASKS
+from holdfast.wire.manifests import WireQueue, WireTask
 from holdfast.wire.runs import Flag, moment
-from holdfast.wire.workers import WireQueue, WireTask
 
 Word = Annotated[str, StringConstraints(max_length=64)]
 
