@@ -8,7 +8,7 @@ import pytest
 
 from clock import Clock
 from engine.world import BUG, World, task
-from holdfast.engine import Ended, Engine, NewRun, Registering
+from holdfast.engine import Ended, Engine, NewRun, Registering, keeper
 from holdfast.engine import upkeep as keeping
 from holdfast.engine.trigger import trigger
 from holdfast.errors import RunNotFound, StoreTooNew, StoreUnavailable
@@ -177,6 +177,60 @@ def test_upkeep_goes_on_after_whatever_went_wrong(
         await asyncio.wait_for(keeping, 10)
 
     asyncio.run(play())
+
+
+def test_a_defect_of_retention_stops_nothing_else_and_is_told_once_a_minute(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor does it let a lost worker keep its runs."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(keeping, "retain", broken)
+
+    async def play() -> None:
+        engine = Engine(store, lease_ms=30)
+        registered = await engine.register(Registering("dev", "w", "f", [TaskSpec("send", "q")], [], 30))
+        [made] = await engine.trigger([NewRun(environment_id="dev", task="send")])
+        await engine.claim(registered.worker_id, "dev", 1)
+        clock.advance(60_000)
+        for _ in range(10):
+            engine.keeper.retention_at = 0.0
+            assert await engine.upkeep() <= 1.0
+            await asyncio.sleep(0.01)
+        assert (await engine.run("dev", made.id)).status != "EXECUTING"
+
+    asyncio.run(play())
+    assert [record.message for record in caplog.records] == [
+        "what is old could not be deleted; it is tried again in a minute"
+    ]
+
+
+def test_a_defect_that_lasts_is_told_once_a_minute(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keeper, "POLL_SECONDS", 0.001)
+    raised: list[None] = []
+
+    async def play() -> None:
+        engine = Engine(store)
+        stop = asyncio.Event()
+
+        async def broken(*_: object) -> object:
+            raised.append(None)
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr(store, "write", broken)
+        keeping = asyncio.create_task(engine.run_upkeep(stop))
+        async with asyncio.timeout(10):
+            while len(raised) < 5:
+                await asyncio.sleep(0.01)
+        stop.set()
+        await asyncio.wait_for(keeping, 10)
+
+    asyncio.run(play())
+    assert [record.message for record in caplog.records] == ["upkeep failed; it is tried again in a second"]
 
 
 def test_another_server_is_woken(postgres_url: str) -> None:

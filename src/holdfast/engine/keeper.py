@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable
 from typing import Any
@@ -19,6 +20,7 @@ from holdfast.stores.base import Store
 log = logging.getLogger("holdfast.engine")
 PASS_SECONDS = 0.01
 RETENTION_EVERY_SECONDS = 60.0
+COMPLAIN_EVERY_SECONDS = 60.0
 
 
 class Keeper:
@@ -32,6 +34,7 @@ class Keeper:
         self._lease_ms = lease_ms
         self._passed_at: float | None = None
         self._trusted_from = 0.0
+        self._complained: dict[str, float] = {}  # when each defect was told last
 
     async def run(self, stop: asyncio.Event) -> None:
         """Passes over what is due until `stop`: when the next thing is due, when woken, at least once a second."""
@@ -40,7 +43,7 @@ class Keeper:
                 try:
                     delay = await self.upkeep()
                 except Exception:  # whatever is wrong now, what is due later must not be left for ever
-                    log.exception("upkeep failed; it is tried again in a second")
+                    self._complain("upkeep failed; it is tried again in a second")
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), POLL_SECONDS)
                     continue
@@ -62,11 +65,11 @@ class Keeper:
 
     async def _pass(self, now: float) -> float:
         [passed] = await self._store.write(keeping.upkeep, [keeping.Due(lose_workers=self._may_lose(now))])
+        self._passed_at = now
         advanced = passed.bulk_actions and await self._advance_bulk_action()
         if now >= self.retention_at:
             full = await self._retain()
             self.retention_at = now + (0.0 if full else RETENTION_EVERY_SECONDS)
-        self._passed_at = now
         if passed.more or advanced:
             return 0.0
         if passed.next_due_at is None:
@@ -81,7 +84,7 @@ class Keeper:
         except StoreUnavailable:
             raise
         except Exception:  # a defect must not stop what else upkeep does
-            log.exception("a bulk action could not be gone on with; it is tried again")
+            self._complain("a bulk action could not be gone on with; it is tried again")
             return False
         return advanced
 
@@ -98,12 +101,25 @@ class Keeper:
 
     async def _retain(self) -> bool:
         """Whether there is more to delete."""
-        environments = await self._store.read(owners.environment_ids)
-        deleted = await self._store.write(
-            keeping.retain,
-            [keeping.Retention(environment, self.retention_ms) for environment in environments],
-        )
+        try:
+            environments = await self._store.read(owners.environment_ids)
+            deleted = await self._store.write(
+                keeping.retain,
+                [keeping.Retention(environment, self.retention_ms) for environment in environments],
+            )
+        except StoreUnavailable:
+            raise
+        except Exception:  # what is old can wait, what is due can not
+            self._complain("what is old could not be deleted; it is tried again in a minute")
+            return False
         return any(count == keeping.BATCH for count in deleted)
+
+    def _complain(self, message: str) -> None:
+        """Logs the error at hand, unless the same message was logged within the last minute."""
+        now = time.monotonic()
+        if now >= self._complained.get(message, -math.inf) + COMPLAIN_EVERY_SECONDS:
+            self._complained[message] = now
+            log.exception(message)
 
     async def _store_now(self) -> int:
         return await self._store.read(lambda tx: tx.now)
