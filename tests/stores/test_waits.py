@@ -339,6 +339,20 @@ def test_who_begins_to_use_what_is_being_deleted_does_not_wait_for_it(world: Wor
     assert old in uses.commit().value  # it is gone, as it would be a moment later without the key
 
 
+def test_a_token_that_times_out_while_it_is_found_is_kept_all_the_same(world: World, server: Begin) -> None:
+    worker = world.worker("send")
+    token = world.token(idempotency_key="k", timeout=1).id
+    world.trigger()
+    run = world.claim_one(worker)
+    world.clock.advance(1_000)
+    ends = server(upkeep.upkeep, upkeep.Due()).stopped()
+    assert json.loads(world.make_token(worker, run, idempotency_key="k").value or "")["id"] == token
+    assert ends.commit().moved == 1
+    world.after(10_000, worker)
+    world.do(upkeep.retain, upkeep.Retention("dev", 1_000))
+    assert world.read_token(token).is_complete
+
+
 def test_two_servers_under_load_forget_no_parent(migrated_postgres_url: str) -> None:
     """Parents of three levels that wait for all of theirs, four workers on two servers, everything at once."""
     databases.emptied(migrated_postgres_url)

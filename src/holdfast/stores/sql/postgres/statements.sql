@@ -292,7 +292,7 @@ update waitpoints
    set status = 'TIMED_OUT', output = :output, output_is_error = 1, completed_at = :now
  where id in (
     select id from waitpoints where status = 'WAITING' and timeout_at <= :now
-     order by timeout_at limit :limit for update skip locked)
+     order by timeout_at limit :limit for no key update skip locked)
 returning id
 
 -- name: old_waitpoints
