@@ -382,6 +382,22 @@ def test_within_its_window_a_tick_is_later_but_tells_its_own_time(prod: Schedule
         assert prod.one(schedule).tick_at == schedule.tick_at + HOUR
 
 
+@pytest.mark.parametrize("window", [None, "10m", "100%"])
+def test_another_window_loses_no_tick_that_waits_for_its_part_of_the_old_one(
+    prod: Schedules, window: str | None
+) -> None:
+    made = prod.save(replace(HOURLY, window="59m"))
+    prod.move_to(made.tick_at)
+    assert prod.runs() == []
+    changed = prod.save(replace(HOURLY, window=window))
+    assert changed.tick_at == made.tick_at
+    assert changed.due_at == due_ms(made.id, changed.spec, made.tick_at)
+    prod.move_to(made.tick_at + HOUR - 1)
+    assert [told(run)["timestamp"] for run in prod.runs()] == [iso(made.tick_at)]
+    prod.activate(made, False)
+    assert prod.save(replace(HOURLY, window="5m")).due_at is None
+
+
 def test_a_missed_tick_whose_window_is_not_over_is_left_for_its_time(prod: Schedules) -> None:
     made = prod.save(replace(HOURLY, window="100%"))
     third = made.tick_at + 2 * HOUR

@@ -281,8 +281,12 @@ def _with(tx: Tx, old: Schedule, spec: ScheduleSpec) -> Schedule:
         overlap=spec.overlap,
         catch_up=spec.catch_up,
     )
-    times = (old.expression, old.timezone, old.spread_window)
-    return new if times == (spec.expression, spec.timezone, spec.window) else _from_next_tick(tx, new)
+    if (old.expression, old.timezone) != (spec.expression, spec.timezone):
+        return _from_next_tick(tx, new)
+    if old.spread_window == spec.window or not old.active:
+        return new
+    # A tick that is past and waits for its part of the window would be lost with the next one in its place.
+    return replace(new, due_at=due_ms(new.id, spec, new.tick_at))
 
 
 def _from_next_tick(tx: Tx, schedule: Schedule) -> Schedule:
