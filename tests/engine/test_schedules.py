@@ -634,6 +634,16 @@ def test_ticks_go_with_their_runs_and_refusals_with_their_age(prod: Schedules) -
     assert prod.one(made).last_tick_at is None
 
 
+def test_old_refusals_are_forgotten_as_fast_as_they_come(prod: Schedules) -> None:
+    """A project may have thousands of schedules with a tick every minute, and a pass of retention is once a minute."""
+    many = 10 * upkeep.BATCH
+    refused = [["sched_1", at, None, "missed"] for at in range(many)]
+    prod.world.read(lambda tx: tx.do("add_ticks", ticks=json.dumps(refused), now=tx.now))
+    prod.clock.advance(2 * DAY)
+    prod.world.do(upkeep.retain, upkeep.Retention(PROD, DAY))
+    assert prod.ticks() == []
+
+
 def test_where_runs_are_kept_for_ever_refusals_are_kept_for_a_month(prod: Schedules) -> None:
     made = prod.save(replace(HOURLY, catch_up="none"))
     prod.move_to(made.tick_at + DAY + 10 * MINUTE)

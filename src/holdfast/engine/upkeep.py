@@ -75,7 +75,7 @@ def retain(tx: Tx, items: list[Retention]) -> list[int]:
     for item in items:
         tx.do("delete_requests", before=tx.now - REQUESTS_KEPT_MS, limit=item.limit)
         tx.do("delete_used_tokens", before=tx.now, limit=item.limit)
-        forget_refusals(tx, item.keep_ms, item.limit)
+        forget_refusals(tx, item.keep_ms, ENTRIES_BATCH)  # as many as a minute may bring
         deleted.append(0 if item.keep_ms is None else _delete(tx, item, tx.now - item.keep_ms))
     return deleted
 
