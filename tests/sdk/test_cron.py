@@ -39,6 +39,7 @@ def given(scheduled: Task[..., Any], payload: str | None = PAYLOAD) -> list[Any]
         (("@daily",), {"catch_up": True}, ValueError, 'expected "one" or "none"'),
         (("@daily",), {"window": "1h30m"}, ValueError, "window of a Cron is '1h30m'"),
         (("@daily",), {"window": timedelta(hours=25)}, ValueError, "window of a Cron is '1500m'"),
+        (("@daily",), {"window": timedelta(seconds=-1)}, ValueError, "expected none that is negative"),
         (("@daily",), {"window": 30}, TypeError, "window of a Cron is 30: expected a timedelta"),
     ],
 )

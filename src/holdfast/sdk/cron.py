@@ -52,6 +52,8 @@ class Cron:
             raise TypeError(
                 f'window of a Cron is {self.window!r}: expected a timedelta, or text such as "30m" or "30%"'
             )
+        if isinstance(self.window, timedelta) and self.window < timedelta(0):
+            raise ValueError(f"window of a Cron is {self.window!r}: expected none that is negative")
         from holdfast.model.schedule import check
 
         try:
