@@ -32,6 +32,19 @@ def test_an_isolated_run_goes_on_in_another_process_and_children_find_a_place_in
     assert len(run["attempts"]) == 1
 
 
+def test_a_full_worker_lets_go_of_what_waits_for_runs_that_need_its_places(place: World) -> None:
+    """However long it may be kept otherwise. A short sleep is not begun anew for that."""
+    place.start_worker(TASKS, executors=1, concurrency=2, HOLDFAST_WARM_WAIT="1h")
+    sleeper = place.trigger("short-sleeper")
+    callers = [place.trigger("caller", number) for number in range(1, 5)]
+    sync = [place.trigger("caller-sync", number) for number in range(3)]
+    for number, run in enumerate(callers, 1):
+        assert place.ends(run, seconds=30)["output"] == [number + 1, *range(1, number + 1)]
+    assert [place.ends(run, seconds=30)["output"] for run in sync] == [2, 3, 4]
+    assert place.ends(sleeper, seconds=30)["output"] == "slept"
+    assert all(len(place.run(run)["attempts"]) == 1 for run in (*callers, *sync, sleeper))
+
+
 def test_waits_do_not_count_as_time_at_work(place: World) -> None:
     place.start_worker(TASKS, HOLDFAST_WARM_WAIT="5.2")
     suspended, warm = place.trigger("patient", 5.4), place.trigger("patient-sync", 5.15)

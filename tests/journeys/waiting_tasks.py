@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from holdfast import Queue, current_run, step, task, wait
+from holdfast import Queue, arun_all, current_run, step, task, wait
 
 ONE = Queue("one", concurrency=1)
 
@@ -44,6 +44,27 @@ async def child(number: int) -> int:
 @task(queue=ONE)
 async def parent(number: int) -> int:
     return await child.arun(await child.arun(number))
+
+
+@task
+async def elsewhere(number: int) -> int:
+    return number + 1
+
+
+@task
+async def caller(number: int) -> list[int]:
+    return [await elsewhere.arun(number), *await arun_all(elsewhere.bind(one) for one in range(number))]
+
+
+@task
+def caller_sync(number: int) -> int:
+    return elsewhere.run(elsewhere.run(number))
+
+
+@task(retry=1)
+async def short_sleeper() -> str:
+    await wait.asleep(2)
+    return "slept"
 
 
 @step

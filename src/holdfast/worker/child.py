@@ -150,6 +150,9 @@ class Child:
     def ask_to_stop(self, held: Held, reason: str) -> None:
         self._pipe.send({"kind": "stop", "run": held.id, "lease": held.lease, "reason": reason})
 
+    def ask_for_place(self, held: Held) -> None:
+        self._pipe.send({"kind": "give place", "run": held.id, "lease": held.lease})
+
     def tell_answered(self, held: Held, report: Message, answer: dict[str, Any]) -> None:
         """What became of a journal report."""
         told = {"kind": "answered", "run": held.id, "lease": held.lease, "first": report["first"]}
@@ -258,6 +261,7 @@ class Child:
             return
         if kind in ("waiting", "began"):
             held.begun = kind == "began"
+        held.idle = kind == "idle"
         if kind in ("began", "active"):
             self._owner.run_begun(held)
         else:

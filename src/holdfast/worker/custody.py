@@ -11,7 +11,7 @@ are then handed back, which costs them no attempt: we know that it was not their
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from holdfast.errors import WorkerNotFound
@@ -31,13 +31,16 @@ LAST_SECONDS = 8.5  # innocent neighbours delay a kill no longer: within 10 s of
 
 
 class Custody:
-    """freed  is called when a place became free"""
+    """places  how many runs it has room for
+    freed   is called when a place became free
+    """
 
-    def __init__(self, settings: FleetSettings, talk: Talk, freed: Callable[[], None]) -> None:
+    def __init__(self, settings: FleetSettings, talk: Talk, places: int, freed: Callable[[], None]) -> None:
         self.held: dict[str, Held] = {}
         self.changed = asyncio.Event()  # a run left
         self.fleet = Fleet(settings, self, talk)
         self._talk = talk
+        self._places = places
         self._freed = freed
         self._loop = asyncio.get_running_loop()
         self._unsettled: dict[str, Held] = {}  # failed, and not answered yet
@@ -48,10 +51,14 @@ class Custody:
 
     # ---- from the server
 
-    def take(self, membership: Membership, run: dict[str, Any]) -> None:
-        held = Held(run, membership, active_seconds=run["activeMs"] / 1_000, told_at=self._loop.time())
-        self.held[run["id"]] = held
-        self._begin(held)
+    def take(self, membership: Membership, runs: Sequence[dict[str, Any]]) -> None:
+        for run in runs:
+            held = Held(run, membership, active_seconds=run["activeMs"] / 1_000, told_at=self._loop.time())
+            self.held[run["id"]] = held
+            self._begin(held)
+        if self._is_full:
+            for held in self.held.values():
+                self._make_room(held)
 
     def cancelled(self, membership: Membership, cancelled: list[dict[str, Any]]) -> bool:
         """Stop these; they are named again and again until they are reported closed."""
@@ -133,7 +140,9 @@ class Custody:
             held.timer = self._loop.call_later(left, self._time_over, held)
 
     def run_waits(self, held: Held) -> None:
-        """Its time limit stands still."""
+        """Its time limit stands still. One that holds the last place may be waiting for a run that needs it."""
+        if self._is_full:
+            self._make_room(held)
         if held.timer is not None:
             held.timer.cancel()
             held.timer = None
@@ -266,6 +275,16 @@ class Custody:
             held.child = None
             held.handed += child is not None and child.reserved is held
             self.fleet.dispatch(held)
+
+    # ---- places
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.held) >= self._places
+
+    def _make_room(self, held: Held) -> None:
+        if held.idle and held.child is not None and held.stop is None:
+            held.child.ask_for_place(held)
 
     # ---- reports of our own
 

@@ -121,6 +121,10 @@ class Durable:
         except HoldfastError as error:
             self._recorder.broken = error
 
+    def give_place(self) -> None:
+        """The worker is full: if the run only waits, it is suspended now."""
+        self._parking.give_place()
+
     def flush(self) -> None:
         """Put on its way what was noted."""
         self._recorder.flush()

@@ -8,6 +8,7 @@ lifeline. The first frame it gets holds its settings, the first one it sends its
     {"kind": "run", "run": ClaimedRun, "version": "…"}     begin an attempt
     {"kind": "stop", "run", "lease", "reason"}             ask it to end; answered by "ended"
     {"kind": "answered", "run", "lease", "first", "answer"}  what became of a journal report
+    {"kind": "give place", "run", "lease"}                 suspend it if it only waits: others want to run
     {"kind": "ping"}                                       answered by "pong"
     {"kind": "exit"}                                       leave, now that nothing runs
 
@@ -105,6 +106,8 @@ class Executor:
                 running = self._running.get(message["run"])
                 if running is not None and running.run["lease"] == message["lease"]:
                     running.link.answered(message)
+            elif kind == "give place":
+                self._give_place(message)
             elif kind == "ping":
                 self.pipe.send({"kind": "pong"})
             elif kind == "exit" and not self._gone.done():
@@ -232,6 +235,11 @@ class Executor:
         if running.session.made is not None:
             running.session.made.interrupt()
         running.task.cancel(message["reason"])
+
+    def _give_place(self, message: Message) -> None:
+        running = self._running.get(message["run"])
+        if running is not None and running.run["lease"] == message["lease"] and running.session.made:
+            running.session.made.give_place()
 
     def _touched(self, session: AttemptSession) -> None:
         self._loop.call_soon_threadsafe(self._schedule_flush, session)

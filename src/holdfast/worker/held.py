@@ -33,6 +33,7 @@ class Held:
     membership: Membership
     child: Child | None = None  # None: waits for an executor, or between two attempts
     begun: bool = False  # user code may have run
+    idle: bool = False  # its code waits for runs, tokens or a time
     stop: Stop | None = None
     timer: asyncio.TimerHandle | None = None  # of the time limit, or of the delay before the next attempt
     active_since: float | None = None  # since when its time limit runs (loop time)

@@ -1,8 +1,8 @@
 """Parked waits of one attempt: looked after here for a few seconds, then the run is suspended.
 
 While every branch of the code is parked, or waits for one that is, the run is idle. An idle run stays warm
-for a few seconds, because most waits are short. Then, or at once when it is known to wait longer, every
-parked wait raises `Suspended`, which unwinds the code, and the run is let go.
+for a few seconds, because most waits are short. Then, or at once when it is known to wait longer or the worker
+has no place left for what it may be waiting for, every parked wait raises `Suspended`, which unwinds the code, and the run is let go.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class Parking:
         self._parked: dict[Parked, None] = {}
         self._changed = asyncio.Event()
         self._moved = False  # a wait began or ended
+        self._crowded = False  # its place is wanted
         self._watcher: asyncio.Task[None] | None = None
 
     async def park(self, parked: Parked, scope: Scope) -> dict[str, Any]:
@@ -108,6 +109,11 @@ class Parking:
             self._parked.pop(parked, None)
             self._moved = True
             self._changed.set()
+
+    def give_place(self) -> None:
+        """The worker is full: an idle run is suspended now."""
+        self._crowded = True
+        self._changed.set()
 
     def close(self) -> None:
         if self._watcher is not None:
@@ -177,6 +183,7 @@ class Parking:
         moved, self._moved = self._moved, False
         if not over and any(map(_ends_by_itself, self._parked)) and self._branches.all_wait():
             if since is None:
+                self._crowded = False
                 self._link.told("idle")
                 return now
             if not moved:
@@ -193,7 +200,9 @@ class Parking:
         if self._is_busy():
             return False  # something is about to be handed out
         now = self._link.now_ms()
-        if (time.monotonic() - idle_since) * 1_000 >= self._warm_ms:
+        # Short sleeps are recorded when they are over: a run that was suspended in one would begin it anew.
+        crowded = self._crowded and all(one.runs or one.tokens for one in self._parked)
+        if crowded or (time.monotonic() - idle_since) * 1_000 >= self._warm_ms:
             nearest = min((one.due_at for one in self._parked if one.due_at is not None), default=None)
             return nearest is None or nearest - now > NEAR_MS
         return all(

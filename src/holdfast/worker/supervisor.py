@@ -115,7 +115,7 @@ class Supervisor:
         """Work until `drain`, `stop_now`, or until `stop` is set."""
         self._variables = Variables(self._api)
         settings = replace(self._settings, variables=self._variables.current)
-        self._custody = Custody(settings, self._talk, self._freed)
+        self._custody = Custody(settings, self._talk, self.places, self._freed)
         self._fleet = self._custody.fleet
         try:
             async with asyncio.TaskGroup() as group:
@@ -293,8 +293,7 @@ class Supervisor:
                     {"kind": "released", "run": run["id"], "lease": run["lease"], "started": False}
                 )
             return
-        for run in runs:
-            self._custody.take(membership, run)
+        self._custody.take(membership, runs)
 
     def runs_cancelled(self, membership: Membership, cancelled: list[dict[str, Any]]) -> bool:
         return self._custody.cancelled(membership, cancelled)
