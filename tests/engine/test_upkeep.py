@@ -10,6 +10,7 @@ from clock import Clock
 from engine.world import BUG, World, task
 from holdfast.engine import Ended, Engine, NewRun, Registering, keeper
 from holdfast.engine import upkeep as keeping
+from holdfast.engine.batch import NewBatch, create_batches
 from holdfast.engine.trigger import trigger
 from holdfast.errors import RunNotFound, StoreTooNew, StoreUnavailable
 from holdfast.model.task import QueueSpec, TaskSpec
@@ -85,6 +86,27 @@ def test_retention_deletes_finished_runs_and_what_belongs_to_them(world: World) 
     assert world.read(lambda tx: tx.all("logs", run_id=old, after=0, limit=10)) == []
     assert world.read(lambda tx: tx.attempts(old)) == []
     assert world.triggered(idempotency_key="k").is_cached is False
+
+
+def test_retention_says_that_there_is_more_of_whatever_it_deletes(world: World) -> None:
+    """Else a table would grow for ever that more comes to in a minute than a pass deletes."""
+
+    def passes(keep_ms: int | None) -> list[int]:
+        answers = [3]
+        while answers[-1] == 3:
+            answers.append(world.do(keeping.retain, keeping.Retention("dev", keep_ms, limit=3)))
+        return answers[1:]
+
+    for number in range(7):
+        world.trigger(request_key=f"r{number}", delay="365d")
+        world.complete(world.token().id)
+        world.do(create_batches, NewBatch(environment_id="dev", run_count=1))
+    world.clock.advance(DAY)
+    world.upkeep()  # batches that never got their items are given up
+    world.clock.advance(DAY)
+    assert passes(None) == [3, 3, 0]
+    assert passes(DAY // 2) == [3, 3, 0]
+    assert world.page_of_tokens() == []
 
 
 def test_retention_of_one_environment_leaves_the_others_alone(world: World) -> None:

@@ -68,15 +68,16 @@ def retain(tx: Tx, items: list[Retention]) -> list[int]:
     """Deletes a batch of finished runs and tokens that are older than their retention, of old request keys and of
     one-time tokens that have expired.
 
-    Answers how many runs; `limit` when there may be more, also of what belongs to one.
+    Answers how many runs; `limit` when there may be more, also of anything else.
     Ids sort by creation, so only runs made before the limit are looked at, oldest first.
     """
     deleted = []
     for item in items:
-        tx.do("delete_requests", before=tx.now - REQUESTS_KEPT_MS, limit=item.limit)
-        tx.do("delete_used_tokens", before=tx.now, limit=item.limit)
+        requests = tx.ids("delete_requests", before=tx.now - REQUESTS_KEPT_MS, limit=item.limit)
+        used = tx.ids("delete_used_tokens", before=tx.now, limit=item.limit)
         forget_refusals(tx, item.keep_ms, ENTRIES_BATCH)  # as many as a minute may bring
-        deleted.append(0 if item.keep_ms is None else _delete(tx, item, tx.now - item.keep_ms))
+        runs = 0 if item.keep_ms is None else _delete(tx, item, tx.now - item.keep_ms)
+        deleted.append(item.limit if item.limit in (len(requests), len(used)) else runs)
     return deleted
 
 
@@ -94,8 +95,9 @@ def _delete(tx: Tx, item: Retention, before: int) -> int:
         runs = tx.ids("delete_finished", ids=batch(old))
         packet.release(tx, runs)
         tx.do("forget_ticks", runs=batch(runs))
-    tx.do("delete_batches", **own)
-    return item.limit if ENTRIES_BATCH in (len(entries), len(members)) else len(runs)
+    batches = tx.ids("delete_batches", **own)
+    full = ENTRIES_BATCH in (len(entries), len(members)) or item.limit in (len(tokens), len(batches))
+    return item.limit if full else len(runs)
 
 
 def _pass(tx: Tx, item: Due) -> Passed:

@@ -12,6 +12,7 @@ half an hour, and counts `* 2 * * *` among those without a fixed hour.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -138,8 +139,8 @@ def latest_tick(spec: ScheduleSpec, until_ms: int) -> int | None:
     until = until_ms // 1_000
     start = datetime.fromtimestamp(until, _zone(spec.timezone)).toordinal() + 1
     for day in _days(spec.expression, start, -1):
-        near = (*_moments(spec, day), *_moments(spec, day - 1))
-        if found := [moment for moment in near if moment <= until]:
+        near = (_moments(spec, day), _moments(spec, day - 1))
+        if found := [moments[at - 1] for moments in near if (at := bisect_right(moments, until))]:
             return max(found) * 1_000
     return None
 
@@ -175,8 +176,8 @@ def _first(spec: ScheduleSpec, after_ms: int) -> int | None:
     start = datetime.fromtimestamp(after, _zone(spec.timezone)).toordinal() - 1
     for day in _days(spec.expression, start, 1):
         # Clocks that are set back over midnight bring moments of a day behind the first ones of the next.
-        near = (*_moments(spec, day), *_moments(spec, day + 1))
-        if found := [moment for moment in near if moment > after]:
+        near = (_moments(spec, day), _moments(spec, day + 1))
+        if found := [moments[at] for moments in near if (at := bisect_right(moments, after)) < len(moments)]:
             return min(found) * 1_000
     return None
 

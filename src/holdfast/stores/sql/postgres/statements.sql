@@ -516,9 +516,10 @@ delete from runs
 returning id
 
 -- name: delete_requests
--- Forgets at most :limit request keys from before :before.
+-- Forgets at most :limit request keys from before :before. Returns them.
 delete from requests where (environment_id, key) in (
     select environment_id, key from requests where created_at < :before limit :limit for update skip locked)
+returning key
 
 -- name: next_bulk_action
 -- The bulk action that nobody has gone on with for longest, and nobody does now; locked.
@@ -569,6 +570,7 @@ returning id
 
 -- name: delete_batches
 -- Retention: deletes at most :limit batches from before :before that wait for no item and whose runs are all gone.
+-- Returns their ids.
 with old as materialized (
     select id from batches
      where environment_id = :environment_id and created_at < :before and due_at is null
@@ -576,11 +578,13 @@ with old as materialized (
      order by created_at limit :limit for update skip locked),
 gone as (delete from batch_items where batch_id in (select id from old))
 delete from batches where id in (select id from old)
+returning id
 
 -- name: delete_used_tokens
--- Forgets at most :limit one-time tokens that have expired before :before.
+-- Forgets at most :limit one-time tokens that have expired before :before. Returns their digests.
 delete from used_tokens where digest in (
     select digest from used_tokens where expires_at < :before order by expires_at limit :limit for update skip locked)
+returning digest
 
 -- name: add_packets
 -- Makes room for objects. :keys are theirs; nobody's use of them is looked for before :due_at. Returns those that are

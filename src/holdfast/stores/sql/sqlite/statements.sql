@@ -477,9 +477,10 @@ delete from runs
 returning id
 
 -- name: delete_requests
--- Forgets at most :limit request keys from before :before.
+-- Forgets at most :limit request keys from before :before. Returns them.
 delete from requests where (environment_id, key) in (
     select environment_id, key from requests where created_at < :before limit :limit)
+returning key
 
 -- name: next_bulk_action
 -- The bulk action that nobody has gone on with for longest: here only one writes at a time.
@@ -523,16 +524,19 @@ returning id
 
 -- name: delete_batches
 -- Retention: deletes at most :limit batches from before :before that wait for no item and whose runs are all gone.
+-- Returns their ids.
 delete from batches where id in (
     select id from batches
      where environment_id = :environment_id and created_at < :before and due_at is null
        and not exists (select 1 from batch_items as i join runs on runs.id = i.run_id where i.batch_id = batches.id)
      order by created_at limit :limit)
+returning id
 
 -- name: delete_used_tokens
--- Forgets at most :limit one-time tokens that have expired before :before.
+-- Forgets at most :limit one-time tokens that have expired before :before. Returns their digests.
 delete from used_tokens where digest in (
     select digest from used_tokens where expires_at < :before order by expires_at limit :limit)
+returning digest
 
 -- name: add_packets
 -- Makes room for objects. :keys are theirs; nobody's use of them is looked for before :due_at. Returns those that are
