@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -357,6 +358,26 @@ async def test_projects_do_not_see_each_other(keys: KeyWorld):
         await refused(default.get("/api/v1/projects/other/runs"), 404, "not_found")
         assert (await ok(default.get("/api/v1/projects/proj_default/runs")))["data"] == []
         await refused(other.get("/api/v1/projects/other/runs?filter%5Benv%5D=prod"), 403, "unauthorized")
+
+
+async def test_a_public_key_is_not_told_what_made_a_run(store: Store, clock: Clock):
+    """What a schedule is called elsewhere is a part of its runs' payload."""
+    asked = {"task": "echo", "cron": "0 * * * *", "deduplicationKey": "k", "externalId": "user_42"}
+    async with key_world(store) as keys:
+        root, _ = keys.key(KeyKind.ROOT)
+        public, _ = keys.key(KeyKind.PUBLIC)
+        async with keys.client(root, **SDK) as client, keys.client(public, **SDK) as reader:
+            clock.advance(DAY_MS)
+            worker = {"name": "w", "fingerprint": "f", "tasks": [{"id": "echo"}]}
+            await ok(client.post("/api/v1/workers", json=worker))
+            schedule = await ok(client.post("/api/v1/schedules", json=asked))
+            clock.now = round(datetime.fromisoformat(schedule["nextRun"]).timestamp() * 1_000)
+            await ok(client.post("/api/v1/workers", json=worker))  # it lives: see the rule for development
+            await keys.engine.upkeep()
+            [run] = (await ok(client.get("/api/v1/runs")))["data"]
+            path = f"/api/v3/runs/{run['id']}"
+            assert (await ok(client.get(path)))["schedule"]["externalId"] == "user_42"
+            assert not (DATA | {"schedule"}) & names_in(await ok(reader.get(path)))
 
 
 async def test_finished_runs_of_every_environment_are_deleted_in_time(store: Store, clock: Clock):

@@ -34,7 +34,8 @@ from holdfast.wire.waits import token_result
 MAX_WAIT_MS = 30_000
 MAX_RESULTS = 1_000
 # What a public key may not see of a run.
-DATA = frozenset({"payload", "output", "payloadPresignedUrl", "outputPresignedUrl"})
+# What a schedule is called elsewhere stands in the payloads of its runs as well.
+DATA = frozenset({"payload", "output", "payloadPresignedUrl", "outputPresignedUrl", "schedule"})
 
 
 async def retrieve(call: Call) -> Response:
