@@ -7,6 +7,7 @@ import json
 import pytest
 
 from engine.world import World, end_of
+from holdfast.engine.operate import Cancel, cancel
 from holdfast.engine.upkeep import Retention, retain
 from holdfast.errors import RunNotFound, WaitpointNotFound
 from holdfast.model.run import Run
@@ -94,6 +95,7 @@ def test_a_run_whose_end_is_in_a_journal_stays(world: World, worker: str, kind: 
 
 def test_a_run_of_another_environment_is_kept_for_nobody(world: World, worker: str) -> None:
     foreign = world.trigger("child", "prod")
+    world.do(cancel, Cancel("prod", foreign, "enough"))
     run = user(world, worker)
     entry = {
         "scope": "",
@@ -105,7 +107,10 @@ def test_a_run_of_another_environment_is_kept_for_nobody(world: World, worker: s
         "ref": foreign,
     }
     world.record(worker, run, entry, first=0)
-    assert world.read(lambda tx: tx._connection.select("select * from kept_for", {})) == []
+    world.clock.advance(DAY)
+    world.do(retain, Retention("prod", 1_000))
+    with pytest.raises(RunNotFound):
+        world.run(foreign, "prod")
 
 
 def test_tokens_that_were_found_by_their_key_or_waited_for_stay(world: World, worker: str) -> None:

@@ -150,6 +150,15 @@ def test_a_server_that_stops_answers_those_who_wait(store: Store) -> None:
     asyncio.run(play())
 
 
+async def queued_by(keeping: asyncio.Task[None], engine: Engine, run_id: str, stop: asyncio.Event) -> None:
+    """Until upkeep has queued the run, and then has stopped."""
+    async with asyncio.timeout(10):
+        while (await engine.run("dev", run_id)).status != "QUEUED":
+            await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.wait_for(keeping, 10)
+
+
 def test_the_upkeep_of_a_server_queues_what_is_due_until_it_is_stopped(store: Store, clock: Clock) -> None:
     async def play() -> None:
         engine = Engine(store)
@@ -158,11 +167,7 @@ def test_the_upkeep_of_a_server_queues_what_is_due_until_it_is_stopped(store: St
         stop = asyncio.Event()
         keeping = asyncio.create_task(engine.run_upkeep(stop))
         clock.advance(3_000)
-        async with asyncio.timeout(10):
-            while (await engine.run("dev", made.id)).status != "QUEUED":
-                await asyncio.sleep(0.01)
-        stop.set()
-        await asyncio.wait_for(keeping, 10)
+        await queued_by(keeping, engine, made.id, stop)
 
     asyncio.run(play())
 
@@ -192,11 +197,7 @@ def test_upkeep_goes_on_after_whatever_went_wrong(
             await asyncio.wait_for(raised.wait(), 10)
             await asyncio.sleep(0)
         clock.advance(3_000)
-        async with asyncio.timeout(10):
-            while (await engine.run("dev", made.id)).status != "QUEUED":
-                await asyncio.sleep(0.01)
-        stop.set()
-        await asyncio.wait_for(keeping, 10)
+        await queued_by(keeping, engine, made.id, stop)
 
     asyncio.run(play())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from holdfast.engine.ticks import payload_for
 from holdfast.engine.trigger import read_spec
@@ -115,7 +115,7 @@ def page(tx: Tx, environment_id: str, skipped: int, limit: int) -> SchedulePage:
 def of_run(tx: Tx, environment_id: str, run_id: str) -> Schedule | None:
     """The schedule that made a run; None where none did, or it is deleted or has moved to another environment."""
     row = tx.one("schedule_of_run", environment_id=environment_id, run_id=run_id)
-    return None if row is None else one(tx, environment_id, row["id"])
+    return None if row is None else schedule_of(row)
 
 
 def declare_schedules(tx: Tx, environment_id: str, tasks: Sequence[TaskSpec]) -> None:
@@ -135,7 +135,7 @@ def declare_schedules(tx: Tx, environment_id: str, tasks: Sequence[TaskSpec]) ->
             if old is not None:
                 _forget(tx, old)
         elif old is None:
-            project = _place(tx, environment_id)["project"]
+            project = _project(tx, environment_id)
             _add(tx, _new(tx, environment_id, project, "DECLARATIVE", task.id, task.schedule))
         else:
             _write(tx, old, _with(tx, old, task.schedule))
@@ -163,7 +163,7 @@ def _each(tx: Tx, items: list[I], act: Callable[[Tx, I], O]) -> list[O | Holdfas
 
 def _save(tx: Tx, item: NewSchedule) -> Schedule:
     check(item.spec)
-    project = _place(tx, item.environment_id)["project"]
+    project = _project(tx, item.environment_id)
     row = tx.one("schedule_of_key", project=project, key=item.deduplication_key)
     if row is None:
         count = tx.one("count_project_schedules", project=project)
@@ -315,11 +315,11 @@ def _forget(tx: Tx, schedule: Schedule) -> None:
     tx.do("delete_refusals", schedule_id=schedule.id)
 
 
-def _place(tx: Tx, environment_id: str) -> dict[str, Any]:
+def _project(tx: Tx, environment_id: str) -> str:
     row = tx.one("schedule_project", id=environment_id)
     if row is None:
         raise NotFound(f"Environment not found: {environment_id!r}")
-    return row
+    return str(row["project"])
 
 
 def _not_found(schedule_id: str) -> NotFound:

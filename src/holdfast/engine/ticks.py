@@ -19,6 +19,7 @@ from holdfast.errors import HoldfastError, Unprocessable
 from holdfast.model.packet import SUPERJSON, python_value
 from holdfast.model.schedule import (
     LATE_MS,
+    UPCOMING,
     Schedule,
     due_ms,
     latest_tick,
@@ -30,7 +31,6 @@ from holdfast.model.status import FINAL, RunStatus
 from holdfast.model.task import TaskSpec
 from holdfast.stores.base import Tx, batch
 
-UPCOMING = 10
 AGAIN_MS = 60_000  # so long after a defect a schedule is looked at again
 MAX_REFUSAL = 1_000  # characters; the rest is cut off
 REFUSALS_KEPT_MS = 30 * 86_400_000  # at most, also where runs are kept for ever

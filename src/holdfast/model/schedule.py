@@ -37,6 +37,7 @@ ALIASES = {
 }
 OVERLAPS = ("allow", "skip")
 CATCH_UPS = ("one", "none")
+UPCOMING = 10  # ticks that a payload tells of
 LATE_MS = 60_000  # a tick that is later than this was missed
 WINDOW = re.compile(r"(0|[1-9][0-9]{0,3})([mh%])")  # the SDK refuses to read any other
 UNIT_MS = {"m": 60_000, "h": 3_600_000}

@@ -23,9 +23,9 @@ async def run_sweeps(engine: Engine, objects: Objects, stop: asyncio.Event) -> N
                 pass
             await objects.tidy()
         except (ObjectStoreUnavailable, StoreUnavailable) as error:
-            log.warning("packets that nobody uses stay for now: %s", error)
+            log.warning("packets that nobody uses are deleted later: %s", error)
         except Exception:  # a task that ended would never be missed
-            log.exception("packets that nobody uses stay for now")
+            log.exception("packets that nobody uses could not be deleted; it is tried again in a minute")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EVERY_SECONDS):
                 await stop.wait()

@@ -46,7 +46,6 @@ R = TypeVar("R")
 
 KEY = "tr_dev_in_memory_only"
 URL = "http://in-memory"
-UPCOMING = 10  # times that a tick tells of
 
 
 class NotYet(HoldfastError):
@@ -334,7 +333,7 @@ def _ticked(task: Task[..., Any], cron: Cron, now_ms: int) -> tuple[tuple[Any, .
     """The arguments of a run that `cron` would make now."""
     from pydantic import TypeAdapter
 
-    from holdfast.model.schedule import upcoming
+    from holdfast.model.schedule import UPCOMING, upcoming
 
     times = [datetime.fromtimestamp(ms / 1_000, UTC) for ms in upcoming(cron.spec, now_ms, UPCOMING)]
     tick = Tick(datetime.fromtimestamp(now_ms / 1_000, UTC), timezone=cron.tz, upcoming=tuple(times))

@@ -2,7 +2,8 @@
 
 While every branch of the code is parked, or waits for one that is, the run is idle. An idle run stays warm
 for a few seconds, because most waits are short. Then, or at once when it is known to wait longer or the worker
-has no place left for what it may be waiting for, every parked wait raises `Suspended`, which unwinds the code, and the run is let go.
+has no place left for what it may be waiting for, every parked wait raises `Suspended`, which unwinds the
+code, and the run is let go.
 """
 
 from __future__ import annotations

@@ -518,8 +518,8 @@ update variables set sealed = :sealed
  where environment_id = :environment_id and name = :name and sealed = :old returning name
 
 -- name: schedule_project
--- The project of an environment, and its type.
-select project_id as project, type from environments where id = :id
+-- The project of an environment.
+select project_id as project from environments where id = :id
 
 -- name: schedule
 -- A schedule of an environment, with what became of its latest tick.
@@ -548,7 +548,7 @@ select count(*) as schedules from schedules where project = :project and dedupli
 
 -- name: schedule_of_run
 -- The schedule that made a run, if it is still there.
-select schedules.id
+select schedules.*
   from ticks join schedules on schedules.id = ticks.schedule_id
  where ticks.run_id = :run_id and schedules.environment_id = :environment_id
 
