@@ -116,7 +116,8 @@ def test_what_waits_goes_on_with_the_current_version_when_the_last_old_worker_ha
 def test_a_worker_of_code_that_is_not_deployed_says_so_and_takes_no_plain_runs(place: World) -> None:
     place.command("deploy", code(place, "deployed"))
     other = worker(place, code(place, "other"))
-    assert "is deployed: only runs that belong to this version come here" in other.errors.read_text()
+    told = "is deployed: only runs that belong to this version come here"
+    until(lambda: told in other.errors.read_text(), "it says so")  # a thread of its own writes it
     run_id = place.trigger("child", "x")
     version = place.command("deploy", str(place.folder / "other" / "jobs.py"))
     run = place.ends(run_id)
